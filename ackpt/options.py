@@ -1,0 +1,137 @@
+"""Options in URLs: a frozen dataclass says which there are, and this reads them by type.
+
+A backend (or the core) declares its options as fields made with `option(name, parse, default)`;
+`read_options` fills the dataclass from a URL and complains about what it does not know.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from ackpt.errors import InvalidOptionError
+
+T = TypeVar("T")
+
+KiB = 1 << 10
+MiB = 1 << 20
+GiB = 1 << 30
+
+_SIZE = re.compile(r"^(\d+)\s*(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)?$")
+_SIZE_UNITS = {
+    None: 1, "B": 1, "KiB": KiB, "MiB": MiB, "GiB": GiB, "TiB": 1 << 40,
+    "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+}  # fmt: skip
+_DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)?$")
+_DURATION_UNITS = {None: 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+class DataclassInstance(Protocol):
+    """Stand for an instance of a dataclass (PEP 557)."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+D = TypeVar("D", bound=DataclassInstance)
+
+
+def size(text: str) -> int:
+    """Read a number of bytes: `33554432`, `32MiB`, `32 MB`."""
+    match = _SIZE.match(text.strip())
+    if match is None:
+        raise ValueError("a size such as 33554432, 32MiB or 1GB")
+    return int(match.group(1)) * _SIZE_UNITS[match.group(2)]
+
+
+def duration(text: str) -> float:
+    """Read a duration in seconds: `30`, `30s`, `1.5m`, `250ms`, `2h`."""
+    match = _DURATION.match(text.strip())
+    if match is None:
+        raise ValueError("a duration such as 30s, 250ms, 5min or 2h")
+    return float(match.group(1)) * _DURATION_UNITS[match.group(2)]
+
+
+def count(text: str) -> int:
+    """Read a whole number from 1 up."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise ValueError("a whole number from 1 up")
+    return int(text)
+
+
+def flag(text: str) -> bool:
+    """Read `true` or `false`."""
+    if text not in ("true", "false"):
+        raise ValueError("true or false")
+    return text == "true"
+
+
+def choice(*names: str) -> Callable[[str], str]:
+    """Make a reader that takes one of `names`."""
+
+    def read(text: str) -> str:
+        if text not in names:
+            raise ValueError("one of " + ", ".join(names))
+        return text
+
+    return read
+
+
+def option(name: str, parse: Callable[[str], T], default: T) -> T:
+    """Declare a dataclass field as the URL option `name`, read by `parse`.
+
+    `parse` raises ValueError with what it expected, as a noun phrase ("a size such as 32MiB").
+    """
+    field: T = dataclasses.field(default=default, metadata={"option": name, "parse": parse})
+    return field
+
+
+def option_names(kind: type[DataclassInstance]) -> frozenset[str]:
+    """Return the names of the URL options that the dataclass `kind` declares."""
+    return frozenset(f.metadata["option"] for f in dataclasses.fields(kind) if "option" in f.metadata)
+
+
+def read_options(kind: type[D], given: Mapping[str, str], *, where: str) -> D:
+    """Fill the dataclass `kind` from a URL's options; `where` names the URL in errors.
+
+    Raises:
+        InvalidOptionError: an option that `kind` does not declare, or a value it cannot read.
+    """
+    fields = {f.metadata["option"]: f for f in dataclasses.fields(kind) if "option" in f.metadata}
+    values: dict[str, Any] = {}
+    for name, text in given.items():
+        if name not in fields:
+            known = ", ".join(sorted(fields)) or "none"
+            raise InvalidOptionError(f"unknown option {name!r} for {where}; valid options: {known}")
+        try:
+            values[fields[name].name] = fields[name].metadata["parse"](text)
+        except ValueError as error:
+            raise InvalidOptionError(
+                f"option {name!r} for {where}: expected {error}, got {text!r}"
+            ) from None
+    return kind(**values)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TransferOptions:
+    """Say how bytes travel; every URL takes these options, whatever its scheme.
+
+    `part_bytes` is the size of one part (and of one ranged read), bent to the store's limits.
+    `connections` bounds the requests that move bytes at one time.
+    `memory_bytes` bounds the bytes held in memory for them, whatever the checkpoint's size.
+    `attempts` and `retry_secs` end the retries of one request, whichever comes first; any
+    progress of the save renews `retry_secs`.
+    """
+
+    part_bytes: int = option("part_size", size, 32 * MiB)
+    connections: int = option("concurrency", count, 8)
+    memory_bytes: int = option("memory", size, 256 * MiB)
+    attempts: int = option("attempts", count, 8)
+    retry_secs: float = option("retry_timeout", duration, 300.0)
+
+    def __post_init__(self) -> None:
+        if self.part_bytes < 1 or self.memory_bytes < 1:
+            raise InvalidOptionError(
+                f"part_size and memory: expected at least 1 byte, got {self.part_bytes} and {self.memory_bytes}"
+            )
