@@ -1,0 +1,30 @@
+"""What the transfers of one save (or restore) share: how bytes travel, within what, and until when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ackpt.options import TransferOptions
+from ackpt.transfer.budget import Budget
+from ackpt.transfer.retry import Deadline, Retry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """Hold the collaborators of `upload_object` and `download_object`.
+
+    `budget` is shared as widely as possible (one for a checkpointer); `retry`, and the deadline
+    in it, belong to one save, so that the progress of any object renews the time of all.
+    """
+
+    options: TransferOptions
+    budget: Budget
+    retry: Retry
+
+    @classmethod
+    def start(cls, options: TransferOptions, budget: Budget | None = None) -> Transfer:
+        """Make the transfer of one save that starts now, in `budget` or in one of its own."""
+        if budget is None:
+            budget = Budget(connections=options.connections, memory_bytes=options.memory_bytes)
+        retry = Retry(attempts=options.attempts, deadline=Deadline(options.retry_secs))
+        return cls(options=options, budget=budget, retry=retry)
