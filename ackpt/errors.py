@@ -130,6 +130,10 @@ class StagingLockedError(StagingError):
     """Report a staging folder, and so a run, that another saver is using right now."""
 
 
+class LocalFileError(AckptError):
+    """Report a local file that cannot be read or written, or that changed while it was being read."""
+
+
 class ClosedError(AckptError):
     """Report a call on something that is closed, or not open yet."""
 
