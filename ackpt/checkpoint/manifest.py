@@ -1,0 +1,188 @@
+"""The manifest: the small JSON object whose presence makes a checkpoint committed.
+
+Written once, only if absent, after every object it names; never changed afterwards.
+What it names is not trusted: a key outside the checkpoint's own prefix is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+from ackpt.errors import CorruptCheckpointError, InvalidOptionError
+
+FORMAT = "ackpt.manifest/1"
+SUFFIX = ".manifest.json"
+
+_NAME = re.compile(r"^[^/\\\x00-\x1f-][^/\\\x00-\x1f]*$")
+_PREFIX = re.compile(r"^(?P<name>[^/]+)-(?P<step>0|[1-9][0-9]*)$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestObject:
+    """Name one object of a checkpoint: key below the run, size in bytes, CRC-32C, store version."""
+
+    key: str
+    size: int
+    crc32c: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Describe one committed checkpoint, whole.
+
+    `prefix` is `<name>-<step>`; every object's key is `prefix` followed by `.` or `/` and more.
+    `writer` identifies the process that committed; `created` is in UTC; `metrics` are the
+    caller's, for retention by the best.
+    """
+
+    step: int
+    prefix: str
+    created: datetime
+    writer: str
+    objects: tuple[ManifestObject, ...]
+    metrics: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def key(self) -> str:
+        """Return the key of the manifest itself."""
+        return self.prefix + SUFFIX
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of all objects together."""
+        return sum(each.size for each in self.objects)
+
+    @property
+    def is_tensorflow(self) -> bool:
+        """Tell whether the objects are a TensorFlow checkpoint, readable by its prefix."""
+        return any(each.key == f"{self.prefix}.index" for each in self.objects)
+
+    def to_json(self) -> bytes:
+        """Write the manifest as JSON, in UTF-8."""
+        document = {
+            "format": FORMAT,
+            "step": self.step,
+            "prefix": self.prefix,
+            "created": self.created.astimezone(UTC).isoformat(),
+            "writer": self.writer,
+            "metrics": dict(self.metrics),
+            "objects": [
+                {"key": each.key, "size": each.size, "crc32c": f"{each.crc32c:08x}", "version": each.version}
+                for each in self.objects
+            ],
+        }
+        return json.dumps(document, indent=1, ensure_ascii=False).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, *, key: str) -> Manifest:
+        """Read the manifest that was stored under `key`.
+
+        Raises:
+            CorruptCheckpointError: not a manifest of a format known here, not the one that belongs
+                under `key`, or naming anything outside its own prefix.
+        """
+        try:
+            document = json.loads(data)
+            if document["format"] != FORMAT:
+                raise ValueError(f"format {document['format']!r}, expected {FORMAT!r}")
+            manifest = cls(
+                step=_natural(document["step"]),
+                prefix=str(document["prefix"]),
+                created=datetime.fromisoformat(document["created"]),
+                writer=str(document["writer"]),
+                metrics=MappingProxyType({str(k): float(v) for k, v in document["metrics"].items()}),
+                objects=tuple(
+                    ManifestObject(
+                        key=str(each["key"]),
+                        size=_natural(each["size"]),
+                        crc32c=int(each["crc32c"], 16),
+                        version=str(each["version"]),
+                    )
+                    for each in document["objects"]
+                ),
+            )
+            manifest._check(key)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorruptCheckpointError(
+                f"{key} is not a manifest that can be trusted ({type(error).__name__}: {error}); "
+                "restore an older step, or move the object away and look at it"
+            ) from error
+        return manifest
+
+    def same_content(self, objects: Mapping[str, tuple[int, int]]) -> bool:
+        """Tell whether `objects` (key to size and CRC-32C) hold the same state.
+
+        A graph description (`.meta`) does not count: it may differ where the variables do not.
+        """
+        mine = {each.key: (each.size, each.crc32c) for each in self.objects}
+        graph = f"{self.prefix}.meta"
+        return {k: v for k, v in mine.items() if k != graph} == {
+            k: v for k, v in objects.items() if k != graph
+        }
+
+    def _check(self, key: str) -> None:
+        if self.key != key:
+            raise ValueError(f"it says it is {self.key!r}")
+        if split_prefix(self.prefix)[1] != self.step:
+            raise ValueError(f"step {self.step} under the prefix {self.prefix!r}")
+        if self.created.tzinfo is None:
+            raise ValueError("a time without its zone")
+        if not self.objects:
+            raise ValueError("no objects")
+        for each in self.objects:
+            check_key(each.key, self.prefix)
+        if len({each.key for each in self.objects}) != len(self.objects):
+            raise ValueError("an object twice")
+
+
+def make_prefix(name: str, step: int) -> str:
+    """Return the prefix of a checkpoint's keys: `<name>-<step>`.
+
+    Raises:
+        InvalidOptionError: a negative step, or a name that is empty or not one plain path segment.
+    """
+    if step < 0:
+        raise InvalidOptionError(f"step: expected 0 or more, got {step}")
+    if not _NAME.match(name) or name.startswith("."):
+        raise InvalidOptionError(
+            f"checkpoint name: expected one path segment without slashes that does not start with "
+            f"'.' or '-', got {name!r}"
+        )
+    return f"{name}-{step}"
+
+
+def split_prefix(prefix: str) -> tuple[str, int]:
+    """Return the name and the step of a prefix.
+
+    Raises:
+        ValueError: not `<name>-<step>`.
+    """
+    match = _PREFIX.match(prefix)
+    if match is None:
+        raise ValueError(f"expected <name>-<step>, got {prefix!r}")
+    return match["name"], int(match["step"])
+
+
+def check_key(key: str, prefix: str) -> None:
+    """Make sure that `key` lies below `prefix`, in this run and nowhere else.
+
+    Raises:
+        ValueError: it does not, or holds `..`, a backslash, an empty segment or a control character.
+    """
+    rest = key.removeprefix(prefix)
+    if rest == key or rest[:1] not in (".", "/") or len(rest) < 2:
+        raise ValueError(f"key {key!r} is not below {prefix!r}")
+    if "\\" in key or any(ord(c) < 32 for c in key) or any(s in ("", ".", "..") for s in key.split("/")):
+        raise ValueError(f"key {key!r} is not a plain path")
+
+
+def _natural(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"expected a whole number from 0 up, got {value!r}")
+    return value

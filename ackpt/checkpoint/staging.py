@@ -1,0 +1,155 @@
+"""The staging folder of one run: where checkpoints lie between the snapshot and the commit.
+
+It survives the process, is readable by its owner alone, and belongs to one saver at a time.
+
+    <folder>/lock                       held (flock) while a saver uses the folder
+    <folder>/<prefix>[.n]/journal.jsonl what a later process needs
+    <folder>/<prefix>[.n]/files/…       the checkpoint's files, named by their keys
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ackpt.checkpoint.journal import Journal, JournalState, read_journal
+from ackpt.errors import StagingError, StagingLockedError
+from ackpt.url import StorageURL
+
+ROOT_VARIABLE = "ACKPT_STAGING_DIR"
+
+
+@dataclass(frozen=True, slots=True)
+class StagedSave:
+    """Name the folder of one save in the staging folder."""
+
+    folder: Path
+
+    @property
+    def files(self) -> Path:
+        """Return the folder of the checkpoint's files."""
+        return self.folder / "files"
+
+    @property
+    def journal_path(self) -> Path:
+        """Return where the save's journal is."""
+        return self.folder / "journal.jsonl"
+
+    def open_journal(self) -> Journal:
+        """Open the journal for appending; blocking."""
+        return Journal(self.journal_path)
+
+    def read(self) -> JournalState | None:
+        """Return what the journal tells, None where it tells nothing; blocking."""
+        return read_journal(self.journal_path, self.files)
+
+    def remove(self) -> None:
+        """Delete the save's folder, the journal first: what is left of it is never resumed; blocking."""
+        self.journal_path.unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=False)
+
+
+class StagingFolder:
+    """Be one run's staging folder; blocking, owned by one saver from `lock` to `unlock`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock_fd = -1
+
+    def lock(self) -> None:
+        """Make the folder (mode 0700) and take it; the kernel lets go of it when the process dies.
+
+        Raises:
+            StagingLockedError: another saver, in this process or another, has it.
+            StagingError: it cannot be made or written to.
+        """
+        if self._lock_fd >= 0:
+            return
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.chmod(0o700)
+            fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StagingError(
+                f"the staging folder {self.folder} cannot be used ({error.strerror}); expected a folder this "
+                f"user can write to: set staging_dir or ${ROOT_VARIABLE}"
+            ) from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(fd)
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise StagingError(
+                    f"the staging folder {self.folder} cannot be locked ({error.strerror}); "
+                    "expected a local file system"
+                ) from error
+            raise StagingLockedError(
+                f"another saver is using the staging folder {self.folder}; a run takes one saver at a time: "
+                "close the other one, or give this one a target of its own"
+            ) from None
+        self._lock_fd = fd
+
+    def unlock(self) -> None:
+        """Let go of the folder; idempotent."""
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    def new(self, *, step: int, prefix: str, metrics: Mapping[str, float]) -> tuple[StagedSave, Journal]:
+        """Make an empty folder for one save, with its journal begun.
+
+        Raises:
+            StagingError: the disk is full or the folder cannot be written to.
+        """
+        try:
+            save = StagedSave(self._make(prefix))
+            save.files.mkdir(mode=0o700)
+            journal = save.open_journal()
+            journal.begin(step=step, prefix=prefix, metrics=metrics)
+        except OSError as error:
+            raise StagingError(
+                f"{prefix} cannot be staged in {self.folder} ({error.strerror}); make room there, or set "
+                f"staging_dir or ${ROOT_VARIABLE} to a folder with enough"
+            ) from error
+        return save, journal
+
+    def saves(self) -> list[StagedSave]:
+        """Return the saves that lie in the folder, whoever left them."""
+        return [
+            StagedSave(Path(entry.path))
+            for entry in os.scandir(self.folder)
+            if entry.is_dir(follow_symlinks=False)
+        ]
+
+    def _make(self, prefix: str) -> Path:
+        number = 0
+        while True:
+            folder = self.folder / (f"{prefix}.{number}" if number else prefix)
+            try:
+                folder.mkdir(mode=0o700)
+            except FileExistsError:
+                number += 1
+            else:
+                return folder
+
+
+def staging_folder(target: StorageURL, root: str | os.PathLike[str] | None = None) -> Path:
+    """Return where the run at `target` stages: a folder of its own below `root`.
+
+    Without `root`: below `$ACKPT_STAGING_DIR`, or else `$XDG_STATE_HOME/ackpt/staging`
+    (https://specifications.freedesktop.org/basedir-spec/latest/), which outlives a reboot.
+    """
+    if root is None:
+        state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+        root = os.environ.get(ROOT_VARIABLE) or os.path.join(state, "ackpt", "staging")
+    text = str(target.without_options())
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")[-60:]
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return Path(os.path.abspath(os.path.expanduser(root))) / f"{readable}-{digest}"

@@ -1,0 +1,217 @@
+"""The synchronous face: a checkpointer on an event loop in a thread of its own, for any framework."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Self, Unpack
+
+from ackpt.engine.checkpointer import Checkpointer, CheckpointerOptions, Subscriber
+from ackpt.engine.threads.loop import LoopThread
+from ackpt.errors import ClosedError, CloseTimeoutError
+from ackpt.events import Outcome
+from ackpt.snapshot.base import Snapshot
+from ackpt.snapshot.directory import DirectorySnapshot, Source
+
+IO_WORKERS = 8
+
+
+class PendingSave:
+    """Be a save under way; from any thread."""
+
+    def __init__(self, step: int, future: Future[Outcome]) -> None:
+        self.step = step
+        self._future = future
+
+    def done(self) -> bool:
+        """Tell whether the save has its outcome."""
+        return self._future.done()
+
+    def result(self, timeout: float | None = None) -> Outcome:
+        """Wait for the outcome, at most `timeout` seconds, and return it; a failed save is one, too.
+
+        Raises:
+            CloseTimeoutError: there is none yet; the save goes on.
+        """
+        try:
+            return self._future.result(timeout)
+        except TimeoutError:
+            raise CloseTimeoutError(
+                f"step {self.step} has no outcome after {timeout} s; it is still under way"
+            ) from None
+
+
+class BackgroundCheckpointer:
+    """Save the checkpoints of one run to `target` from any thread, while that thread goes on.
+
+    Use it with `with`, or `start` and `close` it. Options are those of `Checkpointer`.
+    `exit_grace_secs` is how long a process that ends without `close` waits for saves under way;
+    after that they are parked for the next start.
+    """
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str],
+        *,
+        exit_grace_secs: float = 60.0,
+        **options: Unpack[CheckpointerOptions],
+    ) -> None:
+        """Check everything that can be checked without I/O; no thread is started yet.
+
+        Raises:
+            InvalidURLError, UnknownSchemeError, InvalidOptionError, MissingDependencyError.
+        """
+        self._core = Checkpointer(target, **options)
+        self._may_block = self._core.may_block
+        self._exit_grace_secs = exit_grace_secs
+        self._thread: LoopThread | None = None
+        self._closed = False
+
+    @property
+    def target(self) -> str:
+        """Return the run's URL, without its options."""
+        return self._core.target
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Call `subscriber` with every event, on the loop's thread; before `start`. It must be quick."""
+        self._core.subscribe(subscriber)
+
+    def start(self) -> None:
+        """Start the loop's thread, open the run, and finish what an earlier process left; idempotent.
+
+        Raises:
+            StagingLockedError, StagingError: the staging folder is in use, or of no use.
+            BucketNotFoundError, PermissionDeniedError, StorageError: the store cannot be read.
+            ClosedError: it was closed.
+        """
+        if self._closed:
+            raise ClosedError(f"the checkpointer for {self.target} is closed; make a new one")
+        if self._thread is not None:
+            return
+        self._thread = LoopThread(name=f"ackpt {self.target}", workers=IO_WORKERS, on_exit=self._on_exit)
+        try:
+            self._thread.submit(self._core.start()).result()
+        except BaseException:
+            self._thread.stop()
+            self._thread = None
+            raise
+
+    def submit(
+        self, snapshot: Snapshot, *, stall_secs: float = 0.0, metrics: Mapping[str, float] | None = None
+    ) -> PendingSave:
+        """Hand over a snapshot; it belongs to the checkpointer from here on.
+
+        `stall_secs` is what making it cost the caller. Blocks only where the overlap policy does.
+
+        Raises:
+            ClosedError: not started, or closed.
+            ForkedProcessError: called in a fork of the process that started it.
+        """
+        taken: Future[None] = Future()
+
+        async def run() -> Outcome:
+            try:
+                outcome = await self._core.submit(snapshot, stall_secs=stall_secs, metrics=metrics)
+            finally:
+                taken.set_result(None)
+            return await outcome
+
+        try:
+            future = self._running().submit(run())
+        except BaseException:
+            snapshot.release()
+            raise
+        if self._may_block:
+            taken.result()
+        return PendingSave(snapshot.step, future)
+
+    def save(self, source: Source, *, step: int, metrics: Mapping[str, float] | None = None) -> PendingSave:
+        """Save a folder, a file, or a list of files as the checkpoint of `step`.
+
+        The files have to stay as they are until they are staged.
+
+        Raises:
+            SnapshotError: nothing to save there.
+            ClosedError, ForkedProcessError: as `submit`.
+        """
+        return self.submit(DirectorySnapshot(source, step=step), metrics=metrics)
+
+    def upload_file(self, path: str | os.PathLike[str], key: str) -> Future[None]:
+        """Put a file that belongs to the run and to no checkpoint under `key`, over what is there.
+
+        Raises (in the future): StorageError, StagingError.
+        """
+        return self._running().submit(self._core.upload_file(Path(path), key))
+
+    def check(self) -> None:
+        """Raise if the failure policy says that the trainer has to know now; cheap enough for every step.
+
+        Raises:
+            SaveFailedError: too many saves in a row have failed.
+        """
+        self._core.check()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until every save has ended and every listener been told.
+
+        Raises:
+            CloseTimeoutError: not within `timeout` seconds; the work goes on.
+        """
+        if not self._running().submit(self._core.wait(timeout)).result():
+            raise CloseTimeoutError(f"saves to {self.target} are still under way after {timeout} s")
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Finish what is under way, end the thread, and tell whether all work ended in time; idempotent.
+
+        What is late is parked for the next start where it is staged, and fails where it is not.
+        """
+        thread, self._thread = self._thread, None
+        self._closed = True
+        if thread is None:
+            return True
+        try:
+            return thread.submit(self._core.aclose(timeout)).result()
+        finally:
+            thread.stop()
+
+    def raise_if_failed(self) -> None:
+        """Raise if the last save failed, whatever the failure policy tolerates.
+
+        Raises:
+            SaveFailedError: it did.
+        """
+        final = self._core.tally.final()
+        if final is not None:
+            raise final
+
+    def __enter__(self) -> Self:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Finish what is under way; raise if the last save failed and nothing else is being raised.
+
+        Raises:
+            SaveFailedError: the last save failed.
+        """
+        self.close()
+        if error is None:
+            self.raise_if_failed()
+
+    def _running(self) -> LoopThread:
+        if self._thread is None:
+            state = "closed" if self._closed else "not started"
+            raise ClosedError(f"the checkpointer for {self.target} is {state}")
+        return self._thread
+
+    async def _on_exit(self) -> None:
+        await self._core.aclose(self._exit_grace_secs)

@@ -1,0 +1,322 @@
+"""The async core: opens a run, admits save requests, and accounts for every one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Self, TypedDict
+
+from ackpt.checkpoint.manifest import Manifest, make_prefix
+from ackpt.checkpoint.retention import KeepAll, Retention
+from ackpt.checkpoint.staged import StagedFile
+from ackpt.checkpoint.staging import StagingFolder, staging_folder
+from ackpt.engine.failure import FailurePolicy, FailureTally, Tolerate
+from ackpt.engine.listeners import CheckpointListener, Dispatcher
+from ackpt.engine.log import log_event
+from ackpt.engine.overlap import Coalesce, Overlap, Refuse, Start, admit, blocks
+from ackpt.engine.pipeline import Pipeline
+from ackpt.engine.recover import make_request, to_finish
+from ackpt.engine.request import SaveRequest
+from ackpt.engine.retain import Retainer
+from ackpt.engine.store import Store
+from ackpt.errors import AckptError, ClosedError
+from ackpt.events import Committed, Deleted, Event, Outcome, Skipped
+from ackpt.snapshot.base import Snapshot
+from ackpt.snapshot.directory import DirectorySnapshot, Source
+from ackpt.transfer.upload import upload_object
+
+_log = logging.getLogger(__name__)
+
+Subscriber = Callable[[Event], None]
+
+
+class CheckpointerOptions(TypedDict, total=False):
+    """List the options of a `Checkpointer`, for front ends that pass them on."""
+
+    name: str
+    overlap: Overlap
+    failure: FailurePolicy
+    retention: Retention
+    staging_dir: str | os.PathLike[str] | None
+    listeners: Sequence[CheckpointListener]
+
+
+class Checkpointer:
+    """Save the checkpoints of one run to `target`, asynchronously; lives on one event loop.
+
+    Use it with `async with`, or `start` and `aclose` it. Every request ends in exactly one
+    `Outcome`; listeners and subscribers see it, too. One saver at a time holds a run's staging
+    folder.
+    """
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str],
+        *,
+        name: str = "ckpt",
+        overlap: Overlap = Coalesce(),
+        failure: FailurePolicy = Tolerate(3),
+        retention: Retention = KeepAll(),
+        staging_dir: str | os.PathLike[str] | None = None,
+        listeners: Sequence[CheckpointListener] = (),
+    ) -> None:
+        """Check everything that can be checked without I/O.
+
+        `name` begins every checkpoint's prefix (`<name>-<step>`). `staging_dir` is the folder below
+        which this run stages in a folder of its own (see `ackpt.checkpoint.staging.staging_folder`).
+
+        Raises:
+            InvalidURLError, UnknownSchemeError, InvalidOptionError, MissingDependencyError.
+        """
+        make_prefix(name, 0)
+        self._name = name
+        self._store = Store(target)
+        self._overlap = overlap
+        self._staging = StagingFolder(staging_folder(self._store.url, staging_dir))
+        self._retainer = Retainer(retention, name=name)
+        self._listeners = listeners
+        self._dispatcher = Dispatcher(listeners, self._publish)
+        self._subscribers: list[Subscriber] = [log_event]
+        self._pipeline: Pipeline | None = None
+        self._retaining: asyncio.Task[None] | None = None
+        self._moved = asyncio.Event()
+        self._closed = False
+        self._writer = uuid.uuid4().hex
+        self.tally = FailureTally(failure)
+
+    @property
+    def target(self) -> str:
+        """Return the run's URL, without its options."""
+        return self._store.name
+
+    @property
+    def may_block(self) -> bool:
+        """Tell whether `submit` may have to wait."""
+        return blocks(self._overlap)
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Call `subscriber` with every event from now on, on the event loop; it must be quick and not raise."""
+        self._subscribers.append(subscriber)
+
+    async def start(self) -> None:
+        """Take the staging folder, read what is committed, and finish what an earlier process left.
+
+        What is left and cannot be finished now stays there, with a warning.
+
+        Raises:
+            StagingLockedError: another saver works on this run.
+            StagingError: the staging folder cannot be used.
+            BucketNotFoundError, PermissionDeniedError, StorageError: the store cannot be read.
+        """
+        if self._pipeline is not None:
+            return
+        await asyncio.to_thread(self._staging.lock)
+        try:
+            await self._retainer.load(self._store.reliable())
+        except BaseException:
+            self._staging.unlock()
+            await self._store.aclose()
+            raise
+        self._dispatcher.start()
+        self._pipeline = Pipeline(
+            self._store,
+            self._staging,
+            self._retainer,
+            writer=self._writer,
+            overlap=self._overlap,
+            publish=self._publish,
+        )
+        await self._recover(self._pipeline)
+
+    async def submit(
+        self, snapshot: Snapshot, *, stall_secs: float = 0.0, metrics: Mapping[str, float] | None = None
+    ) -> asyncio.Future[Outcome]:
+        """Hand over a snapshot; return when it has been taken, with its outcome to come.
+
+        The snapshot belongs to the checkpointer from here on, and is released whatever happens.
+        Returns at once, unless the overlap policy blocks. The future never raises: a failed save
+        is an outcome.
+
+        Raises:
+            ClosedError: not started, or closed.
+        """
+        request = SaveRequest(
+            step=snapshot.step,
+            prefix=make_prefix(self._name, snapshot.step),
+            snapshot=snapshot,
+            metrics=MappingProxyType(dict(metrics or {})),
+            stall_secs=stall_secs,
+            outcome=asyncio.get_running_loop().create_future(),
+        )
+        try:
+            await self._admit(request)
+        except BaseException:
+            await request.release()
+            raise
+        return request.outcome
+
+    async def save(self, source: Source, *, step: int, metrics: Mapping[str, float] | None = None) -> Outcome:
+        """Save a folder, or a list of files, as the checkpoint of `step`, and return its outcome.
+
+        The files have to stay as they are until they are staged.
+
+        Raises:
+            SnapshotError: nothing to save there.
+            ClosedError: not started, or closed.
+        """
+        snapshot = await asyncio.to_thread(DirectorySnapshot, source, step=step)
+        return await (await self.submit(snapshot, metrics=metrics))
+
+    async def upload_file(self, path: Path, key: str) -> None:
+        """Put a file that belongs to the run and to no checkpoint under `key`, over what is there.
+
+        Raises:
+            StorageError, StagingError: it could not be sent.
+        """
+        size = (await asyncio.to_thread(path.stat)).st_size
+        file = StagedFile(key=key, path=path, size=size)
+        await upload_object(self._store.backend, file, self._store.transfer())
+
+    def check(self) -> None:
+        """Raise if the failure policy says that the trainer has to know now; cheap, from any thread.
+
+        Raises:
+            SaveFailedError: too many saves in a row have failed.
+        """
+        error = self.tally.due()
+        if error is not None:
+            raise error
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Wait until every save has ended and every listener been told; tell whether that is so."""
+        try:
+            async with asyncio.timeout(timeout):
+                while self._pipeline is not None and self._pipeline.pending:
+                    await self._pipeline.drain(None)
+                if self._retaining is not None:
+                    await asyncio.wait([self._retaining])
+                await self._dispatcher.drain()
+        except TimeoutError:
+            return False
+        return True
+
+    async def aclose(self, timeout: float | None = None) -> bool:
+        """Refuse new work, finish what is under way, and tell whether all of it ended in time.
+
+        What is late is parked in the staging folder where it is staged, and fails where it is not.
+        Idempotent.
+        """
+        if self._pipeline is None or self._closed:
+            return True
+        self._closed = True
+        self._moved.set()
+        clean = False
+        try:
+            clean = await self.wait(timeout)
+        finally:
+            await self._pipeline.cut_short()
+            if self._retaining is not None:
+                self._retaining.cancel()
+                await asyncio.wait([self._retaining])
+            await self._dispatcher.aclose()
+            await self._store.aclose()
+            self._staging.unlock()
+        return clean
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Finish what is under way; raise if the last save failed and nothing else is being raised.
+
+        Raises:
+            SaveFailedError: the last save failed.
+        """
+        await self.aclose()
+        final = self.tally.final()
+        if error is None and final is not None:
+            raise final
+
+    async def _admit(self, request: SaveRequest) -> None:
+        while True:
+            pipeline = self._running()
+            pending = pipeline.pending
+            match admit(self._overlap, [each.phase for each in pending]):
+                case Start(superseded):
+                    pipeline.start(request)
+                    for index in superseded:
+                        pipeline.supersede(pending[index], request.step)
+                    return
+                case Refuse(busy):
+                    outcome = Skipped(
+                        step=request.step, target=self._store.name, busy_step=pending[busy].step
+                    )
+                    self._publish(outcome)
+                    request.outcome.set_result(outcome)
+                    await request.release()
+                    return
+            self._moved.clear()
+            await self._moved.wait()
+
+    def _running(self) -> Pipeline:
+        if self._pipeline is None or self._closed:
+            state = "closed" if self._closed else "not started"
+            raise ClosedError(f"the checkpointer for {self._store.name} is {state}; no save was taken")
+        return self._pipeline
+
+    def _publish(self, event: Event) -> None:
+        if isinstance(event, Outcome):
+            self.tally = self.tally.after(event)
+            self._moved.set()
+        for subscriber in self._subscribers:
+            subscriber(event)
+        self._dispatcher.send(event)
+        if isinstance(event, Committed):
+            self._retain()
+
+    def _retain(self) -> None:
+        """Delete behind the saves: one sweep at a time, each seeing all commits before it."""
+        earlier = self._retaining
+
+        async def sweep() -> None:
+            if earlier is not None and not earlier.done():
+                await asyncio.wait([earlier])
+            try:
+                await self._retainer.delete_outdated(self._store.reliable(), self._publish_deleted)
+            except AckptError as error:
+                _log.warning("retention could not delete from %s (it tries again): %s", self.target, error)
+
+        self._retaining = asyncio.create_task(sweep(), name=f"retention of {self._name}")
+
+    def _publish_deleted(self, manifest: Manifest) -> None:
+        self._publish(Deleted(step=manifest.step, target=self._store.name, prefix=manifest.prefix))
+
+    async def _recover(self, pipeline: Pipeline) -> None:
+        """Finish what an earlier process staged and did not commit, and clear away the rest."""
+        leftovers = [
+            (save, await asyncio.to_thread(save.read))
+            for save in await asyncio.to_thread(self._staging.saves)
+        ]
+        chosen = to_finish(leftovers, self._retainer.newest)
+        for save, state in leftovers:
+            if all(save is not each for each, _ in chosen):
+                if state is not None:
+                    await pipeline.abort_uploads(state.uploads)
+                await asyncio.to_thread(save.remove)
+        for save, state in chosen:
+            request = make_request(save, state)
+            _log.warning("step %d was staged by an earlier process and is being finished", state.step)
+            pipeline.start(request)
+            await request.outcome

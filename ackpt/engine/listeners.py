@@ -1,0 +1,111 @@
+"""Coroutine listeners: told of every event that concerns them, in order, isolated from each other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from ackpt.errors import ListenerError
+from ackpt.events import Committed, Deleted, Event, Failed, ListenerFailed, Staged
+
+_log = logging.getLogger(__name__)
+
+
+class CheckpointListener:
+    """Be told, on the event loop, what becomes of saves; override what you need.
+
+    A listener gets its events one after another. It must not block the loop: blocking work goes
+    through `asyncio.to_thread`. What it raises, and taking longer than `timeout_secs` (None: no
+    limit), is logged and published as `ListenerFailed`; saves and other listeners go on.
+    """
+
+    timeout_secs: float | None = 60.0
+
+    async def on_staged(self, event: Staged) -> None:
+        """Take note that a checkpoint lies in the staging folder."""
+
+    async def on_committed(self, event: Committed) -> None:
+        """Take note that a checkpoint is durable and visible."""
+
+    async def on_failed(self, event: Failed) -> None:
+        """Take note that a save failed."""
+
+    async def on_deleted(self, event: Deleted) -> None:
+        """Take note that retention removed a checkpoint."""
+
+
+class Dispatcher:
+    """Deliver events to listeners, each through a queue and a task of its own; on one event loop."""
+
+    def __init__(
+        self, listeners: Sequence[CheckpointListener], publish: Callable[[ListenerFailed], None]
+    ) -> None:
+        self._listeners = listeners
+        self._publish = publish
+        self._queues: list[asyncio.Queue[Event]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to deliver; within the running loop."""
+        for listener in self._listeners:
+            queue: asyncio.Queue[Event] = asyncio.Queue()
+            self._queues.append(queue)
+            self._tasks.append(asyncio.create_task(self._deliver(listener, queue)))
+
+    def send(self, event: Event) -> None:
+        """Queue `event` for every listener."""
+        for queue in self._queues:
+            queue.put_nowait(event)
+
+    async def drain(self) -> None:
+        """Wait until every listener has been told everything sent so far."""
+        for queue in self._queues:
+            await queue.join()
+
+    async def aclose(self) -> None:
+        """Stop delivering; a listener in the middle of an event is cancelled."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        self._queues.clear()
+
+    async def _deliver(self, listener: CheckpointListener, queue: asyncio.Queue[Event]) -> None:
+        while True:
+            event = await queue.get()
+            try:
+                call = _method(listener, event)
+                if call is not None:
+                    await self._tell(listener, event, call)
+            finally:
+                queue.task_done()
+
+    async def _tell(
+        self, listener: CheckpointListener, event: Event, call: Callable[[], Awaitable[None]]
+    ) -> None:
+        name = type(listener).__qualname__
+        try:
+            async with asyncio.timeout(listener.timeout_secs) as limit:
+                await call()
+        except Exception as error:
+            what = type(event).__name__.lower()
+            late = isinstance(error, TimeoutError) and limit.expired()
+            reason = f"took longer than {listener.timeout_secs:g} s" if late else f"raised {error!r}"
+            failed = ListenerError(f"listener {name} {reason} at step {event.step} ({what})", step=event.step)
+            failed.__cause__ = error
+            _log.warning("%s; the save is not touched by it", failed, exc_info=error)
+            self._publish(ListenerFailed(step=event.step, target=event.target, listener=name, error=failed))
+
+
+def _method(listener: CheckpointListener, event: Event) -> Callable[[], Awaitable[None]] | None:
+    match event:
+        case Staged():
+            return lambda: listener.on_staged(event)
+        case Committed():
+            return lambda: listener.on_committed(event)
+        case Failed():
+            return lambda: listener.on_failed(event)
+        case Deleted():
+            return lambda: listener.on_deleted(event)
+    return None

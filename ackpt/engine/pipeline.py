@@ -1,0 +1,213 @@
+"""The pipeline: one save is staged at a time and one is sent at a time, each in order of the requests.
+
+A save is sent while its last files are still being staged; the next one may be staged while it
+travels, so that pinned memory is let go of early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from ackpt.backends.base import MultipartBackend
+from ackpt.checkpoint.staging import StagedSave, StagingFolder
+from ackpt.engine.overlap import Overlap, Phase, outdated
+from ackpt.engine.request import SaveRequest
+from ackpt.engine.retain import Retainer
+from ackpt.engine.send import Sender, Sent
+from ackpt.engine.stage import stage
+from ackpt.engine.store import Store
+from ackpt.errors import AckptError, ClosedError, CorruptCheckpointError, StepConflictError
+from ackpt.events import Committed, Event, Failed, Outcome, Parked, Staged, Superseded
+from ackpt.transfer.fan_out import first_error
+
+_log = logging.getLogger(__name__)
+
+_ABORT_SECS = 30.0
+
+
+class Pipeline:
+    """Take admitted requests to their outcomes; on one event loop.
+
+    `pending` holds the requests without an outcome, oldest first. `publish` is called with every
+    event, the outcome last.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        staging: StagingFolder,
+        retainer: Retainer,
+        *,
+        writer: str,
+        overlap: Overlap,
+        publish: Callable[[Event], None],
+    ) -> None:
+        self._store = store
+        self._staging = staging
+        self._retainer = retainer
+        self._sender = Sender(store.backend, writer=writer)
+        self._overlap = overlap
+        self._publish = publish
+        self._staging_turn = asyncio.Lock()
+        self._sending_turn = asyncio.Lock()
+        self._tasks: dict[SaveRequest, asyncio.Task[None]] = {}
+
+    @property
+    def pending(self) -> list[SaveRequest]:
+        """Return the requests that have no outcome yet, oldest first."""
+        return list(self._tasks)
+
+    def start(self, request: SaveRequest) -> None:
+        """Begin to work on `request`; its `outcome` is set when it has ended."""
+        self._tasks[request] = asyncio.create_task(self._run(request), name=f"save {request.prefix}")
+
+    def supersede(self, request: SaveRequest, by_step: int) -> None:
+        """End a request of which nothing has been sent, in favour of a newer one."""
+        if request.superseded_by is None:
+            request.superseded_by = by_step
+            self._tasks[request].cancel()
+
+    async def drain(self, timeout: float | None) -> bool:
+        """Wait until no request is pending, at most `timeout` seconds; tell whether that is so."""
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=timeout)
+        return not self._tasks
+
+    async def cut_short(self) -> None:
+        """End every pending request now: parked where it is staged, failed where it is not."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _run(self, request: SaveRequest) -> None:
+        try:
+            sent = await self._save(request)
+        except asyncio.CancelledError:
+            await self._conclude(request, self._interrupted(request))
+            raise
+        except Exception as error:
+            await self._conclude(request, self._failed(request, error))
+        else:
+            self._retainer.add(sent.manifest)
+            await self._conclude(request, self._committed(request, sent))
+
+    async def _save(self, request: SaveRequest) -> Sent:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._stage(request))
+                sending = group.create_task(self._send(request))
+        except BaseExceptionGroup as errors:
+            raise first_error(errors) from None
+        sent = sending.result()
+        if isinstance(sent, Exception):
+            raise sent
+        return sent
+
+    async def _stage(self, request: SaveRequest) -> None:
+        if not request.staged:
+            async with self._staging_turn:
+                request.phase = Phase.STAGING
+                await stage(request, self._staging)
+                if request.phase is Phase.STAGING:
+                    request.phase = Phase.STAGED
+        self._publish(
+            Staged(
+                step=request.step, target=self._store.name, size=request.size, stage_secs=request.stage_secs
+            )
+        )
+        older = self.pending[: self.pending.index(request)]
+        for index in outdated(self._overlap, [each.phase for each in older]):
+            self.supersede(older[index], request.step)
+
+    async def _send(self, request: SaveRequest) -> Sent | Exception:
+        """Send, and return an error rather than raise it: staging goes on, so that it can be resumed."""
+        await request.begun.wait()
+        async with self._sending_turn:
+            request.phase = Phase.SENDING
+            try:
+                await self._retainer.settled(request.prefix)
+                return await self._sender.send(request, self._store.transfer(), kept=self._retainer.kept_with)
+            except Exception as error:
+                return error
+
+    async def _conclude(self, request: SaveRequest, outcome: Outcome) -> None:
+        """Clean up behind `request` and set its outcome, whatever the clean-up meets."""
+        try:
+            await request.release()
+            await request.close_journal()
+            await self._tidy(request, outcome)
+        except Exception as error:
+            _log.warning("cleaning up after step %d failed: %s", request.step, error)
+        finally:
+            del self._tasks[request]
+            self._publish(outcome)
+            if not request.outcome.done():
+                request.outcome.set_result(outcome)
+
+    async def _tidy(self, request: SaveRequest, outcome: Outcome) -> None:
+        """Keep what can be resumed, and of that only the newest; remove the rest."""
+        kept = isinstance(outcome, Parked) or (isinstance(outcome, Failed) and outcome.staged)
+        if request.save is not None and not kept:
+            if not isinstance(outcome, Committed):
+                await self.abort_uploads(request.uploads)
+            await asyncio.to_thread(request.save.remove)
+        if kept or isinstance(outcome, Committed):
+            busy = {each.save for each in self.pending}
+            await self._discard_leftovers(request.step, busy)
+
+    async def _discard_leftovers(self, step: int, busy: set[StagedSave | None]) -> None:
+        for save in await asyncio.to_thread(self._staging.saves):
+            if save in busy:
+                continue
+            state = await asyncio.to_thread(save.read)
+            if state is None or state.step < step:
+                if state is not None:
+                    await self.abort_uploads(state.uploads)
+                await asyncio.to_thread(save.remove)
+
+    async def abort_uploads(self, uploads: Mapping[str, str]) -> None:
+        """Abort uploads that will not be resumed; what cannot be reached in time is left for a sweep."""
+        backend = self._store.backend
+        if not uploads or not isinstance(backend, MultipartBackend):
+            return
+        try:
+            async with asyncio.timeout(_ABORT_SECS):
+                for key, upload_id in uploads.items():
+                    await (await backend.open_upload(key, upload_id)).abort()
+        except (AckptError, TimeoutError) as error:
+            _log.debug("an upload that is no longer needed could not be aborted: %s", error)
+
+    def _committed(self, request: SaveRequest, sent: Sent) -> Committed:
+        return Committed(
+            step=request.step,
+            target=self._store.name,
+            prefix=request.prefix,
+            size=sent.manifest.size,
+            stall_secs=request.stall_secs,
+            stage_secs=request.stage_secs,
+            upload_secs=sent.upload_secs,
+            already=sent.already,
+        )
+
+    def _failed(self, request: SaveRequest, error: Exception) -> Failed:
+        hopeless = isinstance(error, StepConflictError | CorruptCheckpointError)
+        return Failed(
+            step=request.step,
+            target=self._store.name,
+            error=error,
+            staged=request.staged and not hopeless,
+        )
+
+    def _interrupted(self, request: SaveRequest) -> Outcome:
+        if request.superseded_by is not None:
+            return Superseded(step=request.step, target=self._store.name, by_step=request.superseded_by)
+        if request.staged and request.save is not None:
+            return Parked(step=request.step, target=self._store.name, folder=str(request.save.folder))
+        error = ClosedError(
+            f"step {request.step} was still being staged when the checkpointer had to close; it is not saved"
+        )
+        return Failed(step=request.step, target=self._store.name, error=error)

@@ -1,0 +1,172 @@
+"""Sending of one request: upload its files as they are staged, verify them in the store, commit."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from ackpt.backends.base import Backend, Condition, IfAbsent, IfVersion, ObjectInfo
+from ackpt.checkpoint.commit import advance_state, conflict, find_committed, put_manifest
+from ackpt.checkpoint.manifest import Manifest, ManifestObject
+from ackpt.checkpoint.staged import StagedFile
+from ackpt.engine.request import SaveRequest
+from ackpt.errors import CorruptCheckpointError
+from ackpt.transfer.checksum import crc32c_of_file
+from ackpt.transfer.context import Transfer
+from ackpt.transfer.fan_out import first_error
+from ackpt.transfer.reliable import reliable
+from ackpt.transfer.upload import upload_object
+
+_FILES_AT_ONCE = 64
+"""Files in hand at one time; the budget bounds what moves, this only the tasks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """Say what came of a sending: the committed manifest, and whether it had been there before."""
+
+    manifest: Manifest
+    already: bool
+    upload_secs: float
+
+
+class Sender:
+    """Send the checkpoints of one run to its store."""
+
+    def __init__(self, backend: Backend, *, writer: str) -> None:
+        self._backend = backend
+        self._writer = writer
+
+    async def send(
+        self,
+        request: SaveRequest,
+        transfer: Transfer,
+        *,
+        kept: Callable[[Manifest], Sequence[str]],
+    ) -> Sent:
+        """Upload, verify and commit `request`, whose files may still be arriving.
+
+        `kept` says which prefixes the state file lists once the given manifest is committed.
+
+        Raises:
+            StepConflictError: the step is committed with other content.
+            CorruptCheckpointError: the store does not hold what was sent to it.
+            StorageError, StagingError: what stopped an object, after the retries.
+        """
+        backend = reliable(self._backend, transfer.retry)
+        started = time.monotonic()
+        manifest = await find_committed(backend, step=request.step, prefix=request.prefix)
+        already = manifest is not None
+        if manifest is not None:
+            await _check_same(request, manifest)
+        else:
+            objects = await self._upload_all(request, transfer, await _list_objects(backend, request.prefix))
+            _verify(request, objects, await _list_objects(backend, request.prefix))
+            manifest = await put_manifest(backend, self._manifest(request, objects))
+        if manifest.is_tensorflow:
+            await advance_state(backend, manifest.prefix, kept(manifest))
+        return Sent(manifest=manifest, already=already, upload_secs=time.monotonic() - started)
+
+    async def _upload_all(
+        self, request: SaveRequest, transfer: Transfer, there: dict[str, ObjectInfo]
+    ) -> list[ObjectInfo]:
+        """Upload the data files as they come, at once; each index only when all before it are up."""
+        slots = asyncio.Semaphore(_FILES_AT_ONCE)
+        tasks: list[asyncio.Task[ObjectInfo]] = []
+
+        async def upload(file: StagedFile) -> ObjectInfo:
+            try:
+                return await self._upload(request, file, transfer, there.get(file.key))
+            finally:
+                slots.release()
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                async for file in request.files:
+                    if file.key == f"{request.prefix}.index" and tasks:
+                        await asyncio.wait(tasks)
+                    await slots.acquire()
+                    tasks.append(group.create_task(upload(file)))
+        except BaseExceptionGroup as errors:
+            raise first_error(errors) from None
+        return [task.result() for task in tasks]
+
+    async def _upload(
+        self, request: SaveRequest, file: StagedFile, transfer: Transfer, there: ObjectInfo | None
+    ) -> ObjectInfo:
+        """Upload one file; over what a writer that never committed may have left under its key."""
+        condition: Condition = IfAbsent()
+        if there is not None:
+            if there.crc32c is not None and there.size == file.size:
+                crc = await asyncio.to_thread(crc32c_of_file, file.path)
+                if there.crc32c == crc:
+                    return there
+            condition = IfVersion(there.version)
+
+        return await upload_object(
+            self._backend,
+            file,
+            transfer,
+            condition=condition,
+            upload_id=request.uploads.get(file.key),
+            keep_upload=True,
+            on_upload=partial(request.record, file.key),
+        )
+
+    def _manifest(self, request: SaveRequest, objects: Sequence[ObjectInfo]) -> Manifest:
+        return Manifest(
+            step=request.step,
+            prefix=request.prefix,
+            created=datetime.now(UTC),
+            writer=self._writer,
+            metrics=request.metrics,
+            objects=tuple(
+                ManifestObject(key=each.key, size=each.size, crc32c=_crc(each), version=each.version)
+                for each in objects
+            ),
+        )
+
+
+async def _list_objects(backend: Backend, prefix: str) -> dict[str, ObjectInfo]:
+    """Return what lies under `prefix`, and not under a longer one that merely starts with it."""
+    async with aclosing(backend.list(prefix)) as objects:
+        return {o.key: o async for o in objects if o.key.startswith((f"{prefix}.", f"{prefix}/"))}
+
+
+async def _check_same(request: SaveRequest, manifest: Manifest) -> None:
+    """Make sure that the staged files hold what is committed: TensorFlow saves again after a restore."""
+    mine = {
+        file.key: (file.size, await asyncio.to_thread(crc32c_of_file, file.path))
+        async for file in request.files
+    }
+    if not manifest.same_content(mine):
+        raise conflict(manifest, sum(size for size, _ in mine.values()))
+
+
+def _verify(request: SaveRequest, sent: Sequence[ObjectInfo], there: dict[str, ObjectInfo]) -> None:
+    """Compare what was sent with what the store lists, just before the commit."""
+    for each in sent:
+        found = there.get(each.key)
+        same = (
+            found is not None
+            and (found.size, found.version) == (each.size, each.version)
+            and found.crc32c in (None, each.crc32c)
+        )
+        if not same:
+            raise CorruptCheckpointError(
+                f"{each.key} changed in the store before step {request.step} could be committed: expected "
+                f"{each.size} bytes of version {each.version}, found "
+                + (f"{found.size} bytes of version {found.version}" if found else "nothing")
+                + "; is another writer using this target?",
+                step=request.step,
+            )
+
+
+def _crc(info: ObjectInfo) -> int:
+    assert info.crc32c is not None, "upload_object always sets it"
+    return info.crc32c
