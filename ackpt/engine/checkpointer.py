@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self, TypedDict
 
-from ackpt.checkpoint.manifest import Manifest, make_prefix
+from ackpt.checkpoint.manifest import Manifest, make_prefix, split_prefix
 from ackpt.checkpoint.retention import KeepAll, Retention
 from ackpt.checkpoint.staged import StagedFile
 from ackpt.checkpoint.staging import StagingFolder, staging_folder
@@ -100,7 +100,10 @@ class Checkpointer:
         return blocks(self._overlap)
 
     def subscribe(self, subscriber: Subscriber) -> None:
-        """Call `subscriber` with every event from now on, on the event loop; it must be quick and not raise."""
+        """Call `subscriber` with every event from now on, on the event loop; it must be quick.
+
+        What it raises is logged, and touches nothing else.
+        """
         self._subscribers.append(subscriber)
 
     async def start(self) -> None:
@@ -281,7 +284,10 @@ class Checkpointer:
             self.tally = self.tally.after(event)
             self._moved.set()
         for subscriber in self._subscribers:
-            subscriber(event)
+            try:
+                subscriber(event)
+            except Exception:
+                _log.exception("a subscriber raised at step %d; the save is not touched by it", event.step)
         self._dispatcher.send(event)
         if isinstance(event, Committed):
             self._retain()
@@ -309,6 +315,9 @@ class Checkpointer:
             (save, await asyncio.to_thread(save.read))
             for save in await asyncio.to_thread(self._staging.saves)
         ]
+        leftovers = [
+            (save, state) for save, state in leftovers if state is None or self._is_mine(state.prefix)
+        ]
         chosen = to_finish(leftovers, self._retainer.newest)
         for save, state in leftovers:
             if all(save is not each for each, _ in chosen):
@@ -320,3 +329,6 @@ class Checkpointer:
             _log.warning("step %d was staged by an earlier process and is being finished", state.step)
             pipeline.start(request)
             await request.outcome
+
+    def _is_mine(self, prefix: str) -> bool:
+        return split_prefix(prefix)[0] == self._name

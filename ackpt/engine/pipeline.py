@@ -11,7 +11,8 @@ import logging
 from collections.abc import Callable, Mapping
 
 from ackpt.backends.base import MultipartBackend
-from ackpt.checkpoint.staging import StagedSave, StagingFolder
+from ackpt.checkpoint.manifest import split_prefix
+from ackpt.checkpoint.staging import StagingFolder
 from ackpt.engine.overlap import Overlap, Phase, outdated
 from ackpt.engine.request import SaveRequest
 from ackpt.engine.retain import Retainer
@@ -156,18 +157,17 @@ class Pipeline:
                 await self.abort_uploads(request.uploads)
             await asyncio.to_thread(request.save.remove)
         if kept or isinstance(outcome, Committed):
-            busy = {each.save for each in self.pending}
-            await self._discard_leftovers(request.step, busy)
+            await self._discard_leftovers(request)
 
-    async def _discard_leftovers(self, step: int, busy: set[StagedSave | None]) -> None:
+    async def _discard_leftovers(self, request: SaveRequest) -> None:
+        """Remove what lies staged of earlier steps and is no longer worth finishing."""
+        pending = {each.prefix for each in self.pending}
         for save in await asyncio.to_thread(self._staging.saves):
-            if save in busy:
-                continue
             state = await asyncio.to_thread(save.read)
-            if state is None or state.step < step:
-                if state is not None:
-                    await self.abort_uploads(state.uploads)
-                await asyncio.to_thread(save.remove)
+            if state is None or state.prefix in pending or not _precedes(state.prefix, request.prefix):
+                continue
+            await self.abort_uploads(state.uploads)
+            await asyncio.to_thread(save.remove)
 
     async def abort_uploads(self, uploads: Mapping[str, str]) -> None:
         """Abort uploads that will not be resumed; what cannot be reached in time is left for a sweep."""
@@ -211,3 +211,9 @@ class Pipeline:
             f"step {request.step} was still being staged when the checkpointer had to close; it is not saved"
         )
         return Failed(step=request.step, target=self._store.name, error=error)
+
+
+def _precedes(prefix: str, other: str) -> bool:
+    """Tell whether `prefix` is an earlier step of the same name as `other`."""
+    (name, step), (other_name, other_step) = split_prefix(prefix), split_prefix(other)
+    return name == other_name and step < other_step

@@ -1,0 +1,166 @@
+"""Restore: fetch the newest checkpoint that is whole into a local folder, verified, file by file."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ackpt.backends.base import Backend
+from ackpt.checkpoint import state_file
+from ackpt.checkpoint.catalog import Entry, list_entries, load_manifest, read_object
+from ackpt.checkpoint.journal import fsync_path
+from ackpt.checkpoint.manifest import check_key
+from ackpt.checkpoint.state_file import StateFile
+from ackpt.errors import (
+    ChecksumMismatchError,
+    CorruptCheckpointError,
+    NotFoundError,
+    StorageFullError,
+)
+from ackpt.transfer.context import Transfer
+from ackpt.transfer.download import download_object
+from ackpt.transfer.fan_out import fan_out
+from ackpt.transfer.reliable import reliable
+
+_log = logging.getLogger(__name__)
+
+_FILES_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    key: str
+    size: int
+    crc32c: int | None
+
+
+async def restore_checkpoint(
+    backend: Backend, folder: Path, transfer: Transfer, *, step: int | None = None
+) -> Path | None:
+    """Fetch the newest checkpoint that is whole, or the one of `step`, into `folder`.
+
+    Returns its prefix there (`folder/model.ckpt-1000`), None where the run has no checkpoint. Every
+    file appears whole and verified, or not at all; files that are there already are kept. For a
+    TensorFlow checkpoint the folder's state file is pointed at it, last. A damaged checkpoint is
+    passed over with a warning, for the next older one, unless `step` asks for it.
+
+    A run without a single manifest, but with TensorFlow's state file, was written by TensorFlow
+    itself: its newest checkpoint is fetched with a warning that nothing vouches for it.
+
+    Raises:
+        NotFoundError: `step` is not committed.
+        CorruptCheckpointError: checkpoints are there, and none of them is whole.
+        StorageError, StagingError: the store cannot be read, or the folder not written.
+    """
+    store = reliable(backend, transfer.retry)
+    entries = await list_entries(store)
+    if step is not None:
+        return await _restore_step(backend, store, folder, transfer, entries, step)
+    if not entries:
+        return await _adopt(backend, store, folder, transfer)
+    damaged: list[str] = []
+    for entry in reversed(entries):
+        try:
+            return await _restore_entry(backend, store, folder, transfer, entry)
+        except (CorruptCheckpointError, ChecksumMismatchError, NotFoundError) as error:
+            damaged.append(f"{entry.prefix}: {error}")
+            _log.warning("%s is damaged and is passed over for an older one: %s", entry.prefix, error)
+    raise CorruptCheckpointError(
+        f"none of the {len(entries)} committed checkpoints is whole ({'; '.join(damaged)}); "
+        "training would start from nothing: repair one of them, or use another target"
+    )
+
+
+async def _restore_step(
+    backend: Backend,
+    store: Backend,
+    folder: Path,
+    transfer: Transfer,
+    entries: Sequence[Entry],
+    step: int,
+) -> Path:
+    for entry in entries:
+        if entry.step == step:
+            return await _restore_entry(backend, store, folder, transfer, entry)
+    known = ", ".join(str(entry.step) for entry in entries[-10:]) or "none"
+    raise NotFoundError(f"step {step} is not committed; the newest committed steps are: {known}")
+
+
+async def _restore_entry(
+    backend: Backend, store: Backend, folder: Path, transfer: Transfer, entry: Entry
+) -> Path:
+    manifest = await load_manifest(store, entry)
+    wanted = [_Wanted(key=each.key, size=each.size, crc32c=each.crc32c) for each in manifest.objects]
+    return await _fetch(backend, folder, transfer, manifest.prefix, wanted, tensorflow=manifest.is_tensorflow)
+
+
+async def _adopt(backend: Backend, store: Backend, folder: Path, transfer: Transfer) -> Path | None:
+    """Fetch what TensorFlow's state file names, in a run that ackpt has not written to yet."""
+    try:
+        state = StateFile.from_text(await read_object(store, state_file.KEY))
+    except NotFoundError:
+        return None
+    if state is None:
+        return None
+    prefix = os.path.basename(state.latest)
+    wanted = []
+    async with aclosing(store.list(f"{prefix}.")) as objects:
+        async for info in objects:
+            check_key(info.key, prefix)
+            wanted.append(_Wanted(key=info.key, size=info.size, crc32c=info.crc32c))
+    if not any(each.key == f"{prefix}.index" for each in wanted):
+        raise CorruptCheckpointError(
+            f"the state file names {prefix}, which is not there, and there is no other committed checkpoint; "
+            "training would start from nothing: repair the run, or use another target"
+        )
+    _log.warning("%s was not written by ackpt: no manifest vouches for it", prefix)
+    return await _fetch(backend, folder, transfer, prefix, wanted, tensorflow=True)
+
+
+async def _fetch(
+    backend: Backend,
+    folder: Path,
+    transfer: Transfer,
+    prefix: str,
+    wanted: Sequence[_Wanted],
+    *,
+    tensorflow: bool,
+) -> Path:
+    try:
+        for parent in {folder / os.path.dirname(each.key) for each in wanted} | {folder}:
+            await asyncio.to_thread(partial(parent.mkdir, parents=True, exist_ok=True))
+    except OSError as error:
+        raise StorageFullError(
+            f"{folder} cannot be used to restore {prefix} ({error.strerror}); expected a folder this user "
+            "can write to"
+        ) from error
+    calls = [
+        partial(
+            download_object,
+            backend,
+            each.key,
+            folder / each.key,
+            transfer,
+            size=each.size,
+            crc32c=each.crc32c,
+        )
+        for each in wanted
+    ]
+    await fan_out(calls, limit=_FILES_AT_ONCE)
+    if tensorflow:
+        await asyncio.to_thread(_point_state_at, folder, prefix)
+    return folder / prefix
+
+
+def _point_state_at(folder: Path, prefix: str) -> None:
+    temporary = folder / f".{state_file.KEY}.{os.getpid()}"
+    temporary.write_bytes(StateFile(prefix, (prefix,)).to_text())
+    fsync_path(temporary)
+    temporary.rename(folder / state_file.KEY)
+    fsync_path(folder)

@@ -1,0 +1,80 @@
+"""`ackpt.restore`: from a run's URL to a local checkpoint, from any thread, in one call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+
+from ackpt.checkpoint.manifest import split_prefix
+from ackpt.checkpoint.restore import restore_checkpoint
+from ackpt.checkpoint.staging import StagingFolder, staging_folder
+from ackpt.engine.background import IO_WORKERS
+from ackpt.engine.checkpointer import Checkpointer
+from ackpt.engine.store import Store
+from ackpt.engine.threads.loop import LoopThread
+from ackpt.errors import StagingLockedError
+
+_log = logging.getLogger(__name__)
+
+
+def restore(
+    target: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    step: int | None = None,
+    staging_dir: str | os.PathLike[str] | None = None,
+) -> str | None:
+    """Fetch the newest checkpoint of the run at `target` into `folder`, and return its prefix there.
+
+    Call it before training: `folder` is the `model_dir` (or `checkpoint_dir`) that TensorFlow
+    restores from. What an earlier process on this machine staged and did not commit is committed
+    first. Every file is verified; a damaged checkpoint is passed over for the next older one, with
+    a warning. None means that the run has no checkpoint at all, and never that it has a bad one.
+
+    With `step`, that checkpoint and no other. `staging_dir` is where the run's saver stages, if
+    not in the default place. Blocks until it is done; may be called where an event loop runs.
+
+    Raises:
+        NotFoundError: `step` is not committed.
+        CorruptCheckpointError: checkpoints are there, and none of them is whole.
+        InvalidURLError, InvalidOptionError, UnknownSchemeError: the URL is of no use.
+        BucketNotFoundError, PermissionDeniedError, StorageError: the store cannot be read.
+    """
+    store = Store(target)
+
+    async def run() -> Path | None:
+        try:
+            await _finish_staged(target, store, staging_dir)
+            return await restore_checkpoint(store.backend, Path(folder), store.transfer(), step=step)
+        finally:
+            await store.aclose()
+
+    async def leave() -> None:
+        """Leave at once: the caller's thread has ended, nobody waits for the answer."""
+
+    thread = LoopThread(name=f"ackpt restore {store.name}", workers=IO_WORKERS, on_exit=leave)
+    try:
+        prefix = thread.submit(run()).result()
+    finally:
+        thread.stop()
+    return None if prefix is None else str(prefix)
+
+
+async def _finish_staged(
+    target: str | os.PathLike[str], store: Store, staging_dir: str | os.PathLike[str] | None
+) -> None:
+    """Commit what an earlier process staged, unless another saver is at work on it right now."""
+    staging = StagingFolder(staging_folder(store.url, staging_dir))
+    if not staging.folder.is_dir():
+        return
+    states = [await asyncio.to_thread(save.read) for save in await asyncio.to_thread(staging.saves)]
+    names = {split_prefix(state.prefix)[0] for state in states if state is not None and state.staged}
+    try:
+        for name in sorted(names):
+            checkpointer = Checkpointer(target, name=name, staging_dir=staging_dir)
+            await checkpointer.start()
+            await checkpointer.aclose()
+    except StagingLockedError:
+        _log.info("a saver is at work on %s; only what it has committed is restored", store.name)
