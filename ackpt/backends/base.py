@@ -225,6 +225,21 @@ class Upload(ABC):
         """Drop the upload and its parts; idempotent, also after `complete` (which it leaves)."""
 
 
+class SequentialUpload(Upload):
+    """Be an upload to a store that takes an object's bytes only in order (a resumable session).
+
+    The core puts the parts one at a time, in order of their numbers, each after `put_part` of the
+    one before it has returned; a part that failed is put again before the next. A repeated part
+    brings the same bytes. `put_part` refuses any other order with `UnsupportedError`, rather than
+    wait for its turn: a waiting part would hold a connection that the part before it needs.
+
+    The store knows an offset, not parts. So `parts` tells what was put through this object, and is
+    empty after `open_upload`; the core then puts every part again, from the first, and `put_part`
+    reads the bytes that the store has already (for the checksum) without sending them.
+    `complete` takes the receipts of all the parts that were put, and no others.
+    """
+
+
 class MultipartBackend(Backend):
     """Be a backend that takes large objects in parts."""
 
