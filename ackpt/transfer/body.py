@@ -2,31 +2,242 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator
+from contextlib import suppress
+from io import FileIO
+from types import TracebackType
+from typing import Final, Self
 
 from ackpt.backends.base import Body
-from ackpt.options import KiB
+from ackpt.errors import LocalFileError
+from ackpt.options import MiB
+from ackpt.transfer.blocks import BLOCK_BYTES
 from ackpt.transfer.budget import Budget
+from ackpt.transfer.checksum import crc32c, crc32c_of_file
+from ackpt.transfer.local import FileStamp, OpenFile, local_errors
 
-BLOCK_BYTES = 128 * KiB
+RING_BYTES: Final = 4 * BLOCK_BYTES
+"""What one streaming iteration leases: the block read, the one handed out, and two still unsent."""
+
+_AHEAD_BYTES: Final = 2 * MiB
 
 
 class BytesBody(Body):
     """Hold bytes that are in memory anyway: manifests, state files, tests."""
 
+    __slots__ = ("_crc32c", "_data")
+
     def __init__(self, data: bytes) -> None:
-        raise NotImplementedError
+        self._data = data
+        self._crc32c: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Return the number of bytes."""
+        return len(self._data)
+
+    async def crc32c(self) -> int:
+        """Return the CRC-32C of the bytes."""
+        if self._crc32c is None:
+            self._crc32c = crc32c(self._data)
+        return self._crc32c
+
+    async def __aiter__(self) -> AsyncGenerator[memoryview, None]:
+        """Iterate over the bytes in blocks, without a copy; these stay valid."""
+        view = memoryview(self._data)
+        for start in range(0, len(view), BLOCK_BYTES):
+            yield view[start : start + BLOCK_BYTES]
+
+    async def read(self) -> bytes:
+        """Return the bytes themselves; they are in memory already, so they cost the budget nothing."""
+        return self._data
 
 
 class FileBody(Body):
-    """Stream the bytes `start` to `stop` of a file; flat in memory, whatever their number."""
+    """Stream the bytes `start` to `stop` of a file; flat in memory, whatever their number.
+
+    Pages that are in the page cache are read on the loop (a copy, no wait), others on a worker
+    thread. One request at a time uses a body. Close it (`with`) when its request has ended.
+
+    Every method that reads raises `LocalFileError` when the file cannot be read, is not the one
+    that `stamp` describes (without one: that was read first), or changes while it is being read.
+    """
+
+    __slots__ = ("_budget", "_crc32c", "_leased", "_path", "_stamp", "_start", "_stop", "_turn")
 
     def __init__(
-        self, path: str | os.PathLike[str], start: int, stop: int, *, budget: Budget
+        self,
+        path: str | os.PathLike[str],
+        start: int,
+        stop: int,
+        *,
+        budget: Budget,
+        stamp: FileStamp | None = None,
     ) -> None:
-        raise NotImplementedError
+        self._path = os.fspath(path)
+        self._start = start
+        self._stop = stop
+        self._budget = budget
+        self._stamp = stamp
+        self._crc32c: int | None = None
+        self._leased = 0
+        self._turn = 0
 
-    async def aclose(self) -> None:
-        """Close the file and give back the memory that `read` took; idempotent."""
-        raise NotImplementedError
+    @property
+    def size(self) -> int:
+        """Return the number of bytes."""
+        return self._stop - self._start
+
+    async def crc32c(self) -> int:
+        """Return the CRC-32C of the bytes; free after a whole iteration or read, else a pass on a worker."""
+        if self._crc32c is None:
+            self._crc32c = await asyncio.to_thread(crc32c_of_file, self._path, self._start, self._stop)
+        return self._crc32c
+
+    async def __aiter__(self) -> AsyncGenerator[memoryview, None]:
+        """Iterate over the bytes in read-only blocks, out of buffers that are used again.
+
+        A buffer is used again only when nobody has a view of it (`BlockPool`).
+        """
+        blocks = self._budget.blocks
+        turn = await self._lease(min(self.size, RING_BYTES))
+        try:
+            with self._open() as file:
+                value, position = 0, self._start
+                while position < self._stop:
+                    block = blocks.take()
+                    view = memoryview(block)[: self._stop - position]
+                    try:
+                        await self._fill(file, view, position)
+                        value = crc32c(view, value)
+                        position += len(view)
+                        await self._budget.rate.take(len(view))
+                        yield view.toreadonly()
+                    finally:
+                        del view
+                        blocks.give(block)
+                self._check(file)
+        finally:
+            if turn == self._turn:
+                self.close()
+        self._settle(value)
+
+    async def read(self) -> bytes:
+        """Return all the bytes; their memory stays leased until `close`."""
+        await self._lease(self.size)
+        await self._budget.rate.take(self.size)
+        with self._open() as file:
+            data, value = await file.run(_read, self._path, self._start, self._stop)
+            self._check(file)
+        self._settle(value)
+        return data
+
+    def close(self) -> None:
+        """Give back the memory that `read` leased; idempotent, and the body may be read again."""
+        leased, self._leased = self._leased, 0
+        self._budget.give_memory(leased)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def _lease(self, amount: int) -> int:
+        """Lease memory in place of what is held: an attempt that was left behind must not block the next.
+
+        Returns the number of this turn, which tells later whether the lease is still its own.
+        """
+        self.close()
+        self._turn += 1
+        turn = self._turn
+        await self._budget.take_memory(amount)
+        self._leased = amount
+        return turn
+
+    def _open(self) -> OpenFile:
+        """Open the file on the loop: on the local disk, just written, a hop to a thread costs more."""
+        with local_errors(self._path):
+            file = OpenFile(FileIO(self._path))
+        try:
+            self._check(file)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _check(self, file: OpenFile) -> None:
+        with local_errors(self._path):
+            stamp = FileStamp.of(file.fileno())
+        if self._stamp is None:
+            self._stamp = stamp
+        if stamp != self._stamp:
+            raise LocalFileError(
+                f"{self._path}: changed while it was being sent (expected {self._stamp.size} bytes as they "
+                f"were, found {stamp.size}); a staged file must not be touched until its save has ended"
+            )
+
+    def _settle(self, value: int) -> None:
+        if self._crc32c not in (None, value):
+            raise LocalFileError(
+                f"{self._path}: bytes {self._start} to {self._stop} had crc32c {self._crc32c:08x} at first "
+                f"and have {value:08x} now; the disk gives back other bytes than were written"
+            )
+        self._crc32c = value
+
+    async def _fill(self, file: OpenFile, view: memoryview, position: int) -> None:
+        """Read `view` full: what is in the page cache here, the rest on a worker."""
+        got = 0
+        if _NOWAIT is not None:
+            # EAGAIN: a page is not in the cache; EOPNOTSUPP: this file system cannot tell.
+            # Either way, and for an error that will come back there, the worker goes on.
+            with suppress(OSError):
+                got = os.preadv(file.fileno(), [view], position, _NOWAIT)
+        if got < len(view):
+            await file.run(_read_into, self._path, view[got:], position + got, self._stop)
+
+
+_NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)  # Linux; elsewhere every read goes to a worker
+
+
+def _read_into(descriptor: int, path: str, view: memoryview, position: int, stop: int) -> None:
+    """Fill `view` from the disk, and have the kernel fetch what comes after it."""
+    with local_errors(path):
+        if hasattr(os, "posix_fadvise"):
+            ahead = min(stop, position + _AHEAD_BYTES) - position
+            os.posix_fadvise(descriptor, position, ahead, os.POSIX_FADV_WILLNEED)
+        while view:
+            got = os.preadv(descriptor, [view], position)
+            if not got:
+                raise _too_short(path, stop, position)
+            view = view[got:]
+            position += got
+
+
+def _read(descriptor: int, path: str, start: int, stop: int) -> tuple[bytes, int]:
+    """Return the bytes and their CRC-32C."""
+    pieces: list[bytes] = []
+    value, position = 0, start
+    with local_errors(path):
+        while position < stop:
+            piece = os.pread(descriptor, stop - position, position)
+            if not piece:
+                raise _too_short(path, stop, position)
+            pieces.append(piece)
+            value = crc32c(piece, value)
+            position += len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces), value
+
+
+def _too_short(path: str, stop: int, position: int) -> LocalFileError:
+    return LocalFileError(
+        f"{path}: expected at least {stop} bytes, found {position}; a staged file must not be touched "
+        "until its save has ended"
+    )

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from ackpt.errors import TransientError
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
+
+from ackpt.errors import InvalidOptionError, TransientError
 
 T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
+
+_FIRST_SECS: Final = 0.5
+_LONGEST_SECS: Final = 32.0
+
+
+def backoff_secs(attempt: int, uniform: Callable[[float, float], float]) -> float:
+    """Return how long to wait after failure number `attempt` (from 1): "full jitter".
+
+    A random time up to an exponentially growing, capped bound, so that clients that failed
+    together do not come back together
+    (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+    """
+    return uniform(0.0, min(_LONGEST_SECS, _FIRST_SECS * 2.0 ** min(attempt - 1, 16)))
 
 
 class Deadline:
@@ -20,17 +38,33 @@ class Deadline:
     """
 
     def __init__(self, secs: float, *, clock: Callable[[], float] = time.monotonic) -> None:
-        raise NotImplementedError
+        """Start now; `secs` is how long the save may be without progress.
+
+        Raises:
+            InvalidOptionError: a negative time.
+        """
+        if secs < 0:
+            raise InvalidOptionError(f"retry_timeout: expected 0 seconds or more, got {secs}")
+        self.clock = clock
+        self._secs = secs
+        self._renewed = clock()
 
     def renew(self) -> None:
         """Note progress: the time starts again."""
-        raise NotImplementedError
+        self._renewed = self.clock()
+
+    def left_secs(self, since: float) -> float:
+        """Return the time left, counted from the last progress or from `since`, whichever is later."""
+        return max(self._renewed, since) + self._secs - self.clock()
 
 
 class Retry:
-    """Run an operation until it succeeds, fails for good, or `attempts` or the deadline is used up.
+    """Run operations until they succeed, fail for good, or `attempts` or the deadline is used up.
 
-    Waits with full jitter between attempts, and at least as long as the store asked for.
+    Waits with full jitter between attempts, and at least as long as the store asked for
+    (`Retry-After`). The deadline counts from an operation's first failure or the last progress of
+    anything that shares it, whichever is later: a long request that fails once is sent again.
+    Success of any operation is progress.
     """
 
     def __init__(
@@ -41,7 +75,17 @@ class Retry:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
+        """Take the bounds, and what tests put in place of time and chance.
+
+        Raises:
+            InvalidOptionError: less than one attempt.
+        """
+        if attempts < 1:
+            raise InvalidOptionError(f"attempts: expected at least 1, got {attempts}")
+        self.attempts = attempts
         self.deadline = deadline
+        self._sleep = sleep
+        self._uniform = uniform
 
     async def __call__(
         self,
@@ -58,4 +102,71 @@ class Retry:
         Raises:
             TransientError: the last one, with a note of the attempts and the time they took.
         """
-        raise NotImplementedError
+        course = _Course(self.attempts if attempts is None else attempts, self.deadline, self._uniform, what)
+
+        async def attempt() -> T:
+            return await operation()
+
+        try:
+            result: T = await AsyncRetrying(
+                sleep=self._sleep,
+                retry=retry_if_exception_type(on),
+                wait=course.wait_secs,
+                stop=course.is_over,
+                before_sleep=course.log,
+                reraise=True,
+            )(attempt)
+        except on as error:
+            error.add_note(course.summary())
+            raise
+        self.deadline.renew()
+        return result
+
+
+class _Course:
+    """Decide for one operation, from its failures so far, whether and when it is tried again."""
+
+    def __init__(
+        self, attempts: int, deadline: Deadline, uniform: Callable[[float, float], float], what: str
+    ) -> None:
+        self._attempts = attempts
+        self._deadline = deadline
+        self._uniform = uniform
+        self._what = what
+        self._started = deadline.clock()
+        self._first_failure = 0.0
+        self._failures = 0
+
+    def wait_secs(self, state: RetryCallState) -> float:
+        """Return the time to wait; tenacity asks after each failure, and before `is_over`."""
+        self._failures = state.attempt_number
+        if self._failures == 1:
+            self._first_failure = self._deadline.clock()
+        jitter = backoff_secs(self._failures, self._uniform)
+        error = state.outcome.exception() if state.outcome is not None else None
+        if isinstance(error, TransientError) and error.retry_after_secs:
+            return error.retry_after_secs + jitter
+        return min(jitter, max(0.0, self._deadline.left_secs(self._first_failure)))
+
+    def is_over(self, state: RetryCallState) -> bool:
+        """Tell whether this failure was the last: no attempt or no time left, or not enough to wait."""
+        left = self._deadline.left_secs(self._first_failure)
+        return self._failures >= self._attempts or left <= 0 or state.upcoming_sleep > left
+
+    def log(self, state: RetryCallState) -> None:
+        """Note the failure that will be retried."""
+        _logger.debug(
+            "%s: attempt %d of %d failed (%s); again in %.2f s",
+            self._what,
+            self._failures,
+            self._attempts,
+            state.outcome.exception() if state.outcome is not None else None,
+            state.upcoming_sleep,
+        )
+
+    def summary(self) -> str:
+        """Say what was tried, for the error that ends it."""
+        elapsed = self._deadline.clock() - self._started
+        return (
+            f"gave up on {self._what} after {self._failures} of {self._attempts} attempts in {elapsed:.1f} s"
+        )
