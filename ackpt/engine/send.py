@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
 from ackpt.backends.base import Backend, Condition, IfAbsent, IfVersion, ObjectInfo
 from ackpt.checkpoint.commit import advance_state, conflict, find_committed, put_manifest
+from ackpt.checkpoint.intent import declare, intent_key, withdraw
 from ackpt.checkpoint.manifest import Manifest, ManifestObject
 from ackpt.checkpoint.staged import StagedFile
 from ackpt.engine.request import SaveRequest
-from ackpt.errors import CorruptCheckpointError
-from ackpt.transfer.checksum import crc32c_of_file
+from ackpt.errors import CorruptCheckpointError, StepConflictError
+from ackpt.transfer.checksum import crc32c, crc32c_of_file
 from ackpt.transfer.context import Transfer
 from ackpt.transfer.fan_out import first_error
 from ackpt.transfer.reliable import reliable
@@ -54,7 +55,7 @@ class Sender:
         `kept` says which prefixes the state file lists once the given manifest is committed.
 
         Raises:
-            StepConflictError: the step is committed with other content.
+            StepConflictError: the step is committed with other content, or not ours to write.
             CorruptCheckpointError: the store does not hold what was sent to it.
             StorageError, StagingError: what stopped an object, after the retries.
         """
@@ -65,23 +66,31 @@ class Sender:
         if manifest is not None:
             await _check_same(request, manifest)
         else:
-            objects = await self._upload_all(request, transfer, await _list_objects(backend, request.prefix))
+            there = await _list_objects(backend, request.prefix)
+            ours = not there or intent_key(request.prefix) in there
+            if ours:
+                await declare(backend, prefix=request.prefix, writer=self._writer)
+            objects = await self._upload_all(request, transfer, there, ours=ours)
             _verify(request, objects, await _list_objects(backend, request.prefix))
             manifest = await put_manifest(backend, self._manifest(request, objects))
+        await withdraw(backend, request.prefix)
         if manifest.is_tensorflow:
             await advance_state(backend, manifest.prefix, kept(manifest))
         return Sent(manifest=manifest, already=already, upload_secs=time.monotonic() - started)
 
     async def _upload_all(
-        self, request: SaveRequest, transfer: Transfer, there: dict[str, ObjectInfo]
+        self, request: SaveRequest, transfer: Transfer, there: Mapping[str, ObjectInfo], *, ours: bool
     ) -> list[ObjectInfo]:
         """Upload the data files as they come, at once; each index only when all before it are up."""
         slots = asyncio.Semaphore(_FILES_AT_ONCE)
-        tasks: list[asyncio.Task[ObjectInfo]] = []
+        tasks: list[asyncio.Task[ObjectInfo | None]] = []
 
-        async def upload(file: StagedFile) -> ObjectInfo:
+        async def upload(file: StagedFile) -> ObjectInfo | None:
             try:
-                return await self._upload(request, file, transfer, there.get(file.key))
+                found = there.get(file.key)
+                if found is not None:
+                    return await self._upload_over(request, file, transfer, found, ours=ours)
+                return await self._upload(request, file, transfer, IfAbsent())
             finally:
                 slots.release()
 
@@ -94,20 +103,36 @@ class Sender:
                     tasks.append(group.create_task(upload(file)))
         except BaseExceptionGroup as errors:
             raise first_error(errors) from None
-        return [task.result() for task in tasks]
+        return [info for info in (task.result() for task in tasks) if info is not None]
+
+    async def _upload_over(
+        self, request: SaveRequest, file: StagedFile, transfer: Transfer, there: ObjectInfo, *, ours: bool
+    ) -> ObjectInfo | None:
+        """Upload one file whose key is taken, by a writer that never committed or by TensorFlow's own.
+
+        The same bytes are taken as they are. Other bytes are written over where an intent says that
+        they are ours; a graph description (`.meta`) of somebody else's stays out of the checkpoint.
+        """
+        crc = await asyncio.to_thread(crc32c_of_file, file.path)
+        if there.size == file.size:
+            backend = reliable(self._backend, transfer.retry)
+            found = there.crc32c if there.crc32c is not None else await _crc_of_object(backend, there.key)
+            if found == crc:
+                return replace(there, crc32c=crc)
+        if ours:
+            return await self._upload(request, file, transfer, IfVersion(there.version))
+        if file.key == f"{request.prefix}.meta":
+            return None
+        raise StepConflictError(
+            f"{there.key} is there already with other content ({there.size} bytes; this save has {file.size}), "
+            f"and was not written by ackpt; it was left as it is, and step {request.step} is not saved: restore "
+            "from it before training on, or use another target",
+            step=request.step,
+        )
 
     async def _upload(
-        self, request: SaveRequest, file: StagedFile, transfer: Transfer, there: ObjectInfo | None
+        self, request: SaveRequest, file: StagedFile, transfer: Transfer, condition: Condition
     ) -> ObjectInfo:
-        """Upload one file; over what a writer that never committed may have left under its key."""
-        condition: Condition = IfAbsent()
-        if there is not None:
-            if there.crc32c is not None and there.size == file.size:
-                crc = await asyncio.to_thread(crc32c_of_file, file.path)
-                if there.crc32c == crc:
-                    return there
-            condition = IfVersion(there.version)
-
         return await upload_object(
             self._backend,
             file,
@@ -165,6 +190,15 @@ def _verify(request: SaveRequest, sent: Sequence[ObjectInfo], there: dict[str, O
                 + "; is another writer using this target?",
                 step=request.step,
             )
+
+
+async def _crc_of_object(backend: Backend, key: str) -> int:
+    """Return the checksum of an object whose store reports none, by reading it."""
+    value = 0
+    async with aclosing(backend.get(key)) as blocks:
+        async for block in blocks:
+            value = crc32c(block, value)
+    return value
 
 
 def _crc(info: ObjectInfo) -> int:
