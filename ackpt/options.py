@@ -2,11 +2,14 @@
 
 A backend (or the core) declares its options as fields made with `option(name, parse, default)`;
 `read_options` fills the dataclass from a URL and complains about what it does not know.
+`TransferOptions` are those that every URL takes; they are read by the core alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -19,12 +22,13 @@ KiB = 1 << 10
 MiB = 1 << 20
 GiB = 1 << 30
 
-_SIZE = re.compile(r"^(\d+)\s*(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)?$")
+# 18 digits hold any size and any time, and keep `int` and `float` from refusing or overflowing.
+_SIZE = re.compile(r"([0-9]{1,18})\s*(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)?")
 _SIZE_UNITS = {
     None: 1, "B": 1, "KiB": KiB, "MiB": MiB, "GiB": GiB, "TiB": 1 << 40,
     "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
 }  # fmt: skip
-_DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)?$")
+_DURATION = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*(ms|s|m|min|h)?")
 _DURATION_UNITS = {None: 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -39,7 +43,7 @@ D = TypeVar("D", bound=DataclassInstance)
 
 def size(text: str) -> int:
     """Read a number of bytes: `33554432`, `32MiB`, `32 MB`."""
-    match = _SIZE.match(text.strip())
+    match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise ValueError("a size such as 33554432, 32MiB or 1GB")
     return int(match.group(1)) * _SIZE_UNITS[match.group(2)]
@@ -47,7 +51,7 @@ def size(text: str) -> int:
 
 def duration(text: str) -> float:
     """Read a duration in seconds: `30`, `30s`, `1.5m`, `250ms`, `2h`."""
-    match = _DURATION.match(text.strip())
+    match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise ValueError("a duration such as 30s, 250ms, 5min or 2h")
     return float(match.group(1)) * _DURATION_UNITS[match.group(2)]
@@ -55,7 +59,7 @@ def duration(text: str) -> float:
 
 def count(text: str) -> int:
     """Read a whole number from 1 up."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
+    if re.fullmatch(r"0*[1-9][0-9]{0,17}", text) is None:
         raise ValueError("a whole number from 1 up")
     return int(text)
 
@@ -78,12 +82,17 @@ def choice(*names: str) -> Callable[[str], str]:
     return read
 
 
-def option(name: str, parse: Callable[[str], T], default: T) -> T:
+def option(name: str, parse: Callable[[str], T], default: T, *, private: bool = False) -> T:
     """Declare a dataclass field as the URL option `name`, read by `parse`.
 
     `parse` raises ValueError with what it expected, as a noun phrase ("a size such as 32MiB").
+    A `private` value (a key, a token) is left out of errors and of the dataclass's `repr`.
     """
-    field: T = dataclasses.field(default=default, metadata={"option": name, "parse": parse})
+    field: T = dataclasses.field(
+        default=default,
+        repr=not private,
+        metadata={"option": name, "parse": parse, "private": private},
+    )
     return field
 
 
@@ -95,22 +104,38 @@ def option_names(kind: type[DataclassInstance]) -> frozenset[str]:
 def read_options(kind: type[D], given: Mapping[str, str], *, where: str) -> D:
     """Fill the dataclass `kind` from a URL's options; `where` names the URL in errors.
 
+    The transfer options, which every URL takes, are passed over unless `kind` declares them: they
+    are the core's to read, and an error about an unknown option lists them with `kind`'s own.
+
     Raises:
         InvalidOptionError: an option that `kind` does not declare, or a value it cannot read.
     """
     fields = {f.metadata["option"]: f for f in dataclasses.fields(kind) if "option" in f.metadata}
     values: dict[str, Any] = {}
     for name, text in given.items():
-        if name not in fields:
-            known = ", ".join(sorted(fields)) or "none"
-            raise InvalidOptionError(f"unknown option {name!r} for {where}; valid options: {known}")
-        try:
-            values[fields[name].name] = fields[name].metadata["parse"](text)
-        except ValueError as error:
-            raise InvalidOptionError(
-                f"option {name!r} for {where}: expected {error}, got {text!r}"
-            ) from None
-    return kind(**values)
+        field = fields.get(name)
+        if field is not None:
+            values[field.name] = _read(field, name, text, where)
+        elif name not in option_names(TransferOptions):
+            raise InvalidOptionError(_unknown(name, {*fields, *option_names(TransferOptions)}, where))
+    try:
+        return kind(**values)
+    except InvalidOptionError as error:
+        raise InvalidOptionError(f"{error} (in {where})") from None
+
+
+def _read(field: dataclasses.Field[Any], name: str, text: str, where: str) -> object:
+    try:
+        return field.metadata["parse"](text)
+    except ValueError as error:
+        got = "" if field.metadata["private"] else f", got {text!r}"
+        raise InvalidOptionError(f"option {name!r} for {where}: expected {error}{got}") from None
+
+
+def _unknown(name: str, known: set[str], where: str) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"unknown option {name!r} for {where}; valid options: {', '.join(sorted(known))}{hint}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +156,21 @@ class TransferOptions:
     retry_secs: float = option("retry_timeout", duration, 300.0)
 
     def __post_init__(self) -> None:
-        if self.part_bytes < 1 or self.memory_bytes < 1:
+        """Check the ranges.
+
+        Raises:
+            InvalidOptionError: a size or a count below 1, or a time that is negative or not finite.
+        """
+        whole = {
+            "part_size": self.part_bytes,
+            "concurrency": self.connections,
+            "memory": self.memory_bytes,
+            "attempts": self.attempts,
+        }
+        for name, value in whole.items():
+            if value < 1:
+                raise InvalidOptionError(f"option {name!r}: expected at least 1, got {value}")
+        if not math.isfinite(self.retry_secs) or self.retry_secs < 0:
             raise InvalidOptionError(
-                f"part_size and memory: expected at least 1 byte, got {self.part_bytes} and {self.memory_bytes}"
+                f"option 'retry_timeout': expected a time from 0 s up, got {self.retry_secs}"
             )

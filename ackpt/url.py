@@ -1,4 +1,7 @@
-"""A storage URL, taken apart: `scheme://bucket/path?option=value`; nothing here knows a scheme."""
+"""A storage URL, taken apart: `scheme://bucket/path?option=value`; nothing here knows a store.
+
+Only `file` (a path, no bucket) and `memory` (the bucket may be empty) are read differently.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from ackpt.errors import InvalidURLError
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+# What is left of a URL after `pathlib.Path`, or a slip of the finger: `gs:/bucket/run`.
+# Two letters at least: `C:/` is a drive.
+_ONE_SLASH = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,58 +27,81 @@ class StorageURL:
     """Hold the parts of a storage URL.
 
     `scheme` is lower case; `bucket` is the authority (empty for `file:`);
-    `path` is percent-decoded, has no trailing slash, and is absolute for `file:` and without a
-    leading slash elsewhere; `options` are the query's, each name once.
+    `path` is percent-decoded, has no trailing slash, and is absolute for `file:` and without the
+    slash after the bucket elsewhere; `options` are the query's, each name once, percent-decoded
+    (`+` stays a plus). They may be private: `str` and `repr` leave them out.
     """
 
     scheme: str
     bucket: str
     path: str
-    options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    options: Mapping[str, str] = field(default_factory=lambda: _NO_OPTIONS, repr=False, hash=False)
 
     @classmethod
     def parse(cls, text: str | os.PathLike[str]) -> StorageURL:
         """Take a URL or a plain local path apart.
 
-        A text without `scheme://` is a local path, taken literally (no options, no escapes).
+        A text without `scheme://` is a local path, taken literally (no options, no escapes; `~` is
+        the home folder).
         In a URL the path may be percent-encoded, and must be where it holds `%`, `?` or `#`
         (RFC 3986, section 2.4).
 
         Raises:
-            InvalidURLError: empty, a fragment, an option twice, or a user name or password in it.
+            InvalidURLError: empty, malformed, a single slash after the scheme, a fragment,
+                an option twice or without a value, or a user name or password in it.
         """
         text = os.fspath(text)
         match = _SCHEME.match(text)
         if match is None:
-            if not text:
-                raise InvalidURLError("empty storage URL; expected scheme://bucket/path or a local path")
-            return cls(scheme="file", bucket="", path=os.path.abspath(os.path.expanduser(text)))
+            return cls(scheme="file", bucket="", path=_local_path(text))
         scheme = match.group(1).lower()
-        split = urlsplit(text)
+        if _CONTROL.search(text):
+            # `urlsplit` would drop them silently, and so name another object.
+            raise InvalidURLError(f"a {scheme} URL has a control character in it; write it as %XX")
+        try:
+            split = urlsplit(text)
+        except ValueError as error:
+            raise InvalidURLError(f"a {scheme} URL has a malformed bucket or host: {error}") from None
         if "@" in split.netloc:
             raise InvalidURLError(
                 f"a {scheme} URL has a user name or password in it; take it out and give credentials "
                 "the way the store's own tools find them (environment or configuration files)"
             )
-        if split.fragment:
-            raise InvalidURLError(
-                f"a {scheme} URL has a fragment ('#…'); write '#' in a path as '%23'"
-            )
-        path = unquote(split.path).rstrip("/")
+        if split.fragment or text.endswith("#"):
+            raise InvalidURLError(f"a {scheme} URL has a fragment ('#…'); write '#' in a path as '%23'")
+        options = _options(split.query, scheme)
         if scheme == "file":
-            return cls(scheme=scheme, bucket="", path=_file_path(split.netloc, path), options=_options(split.query, scheme))
+            path = _file_path(split.netloc, split.path)
+            return cls(scheme=scheme, bucket="", path=path, options=options)
         if scheme != "memory" and not split.netloc:
             raise InvalidURLError(f"no bucket in a {scheme} URL; expected {scheme}://bucket/path")
-        return cls(scheme=scheme, bucket=unquote(split.netloc), path=path.removeprefix("/"), options=_options(split.query, scheme))
+        path = _decode(split.path, scheme).removeprefix("/").rstrip("/")
+        return cls(scheme=scheme, bucket=_decode(split.netloc, scheme), path=path, options=options)
 
     def without_options(self) -> StorageURL:
         """Return the same place with no options: what names a run, whoever tunes it."""
         return StorageURL(scheme=self.scheme, bucket=self.bucket, path=self.path)
 
     def __str__(self) -> str:
-        """Write the URL without its options, which may be private."""
+        """Write the URL without its options, which may be private; `parse` reads it back."""
         separator = "/" if self.path and self.scheme != "file" else ""
-        return f"{self.scheme}://{self.bucket}{separator}{quote(self.path)}"
+        bucket = quote(self.bucket, safe=":[]")
+        return f"{self.scheme}://{bucket}{separator}{quote(os.fsencode(self.path))}"
+
+
+def _local_path(text: str) -> str:
+    if not text:
+        raise InvalidURLError("empty storage URL; expected scheme://bucket/path or a local path")
+    match = _ONE_SLASH.match(text)
+    if match is not None:
+        scheme = match.group(1)
+        raise InvalidURLError(
+            f"one slash after '{scheme}:'; expected '{scheme}://…' "
+            f"(pathlib.Path drops the second one: pass a str), or './{scheme}:…' for a local path"
+        )
+    if "\0" in text:
+        raise InvalidURLError("a local path has a NUL character in it")
+    return _normal(os.path.abspath(os.path.expanduser(text)))
 
 
 def _file_path(netloc: str, path: str) -> str:
@@ -78,15 +109,42 @@ def _file_path(netloc: str, path: str) -> str:
         raise InvalidURLError(
             f"a file URL names the host {netloc!r}; expected three slashes: file:///{netloc}{path}"
         )
-    if not path.startswith("/"):
-        return "/"
-    return os.path.normpath(path)
+    if not path:
+        raise InvalidURLError("no path in a file URL; expected file:///path")
+    decoded = unquote(path, errors="surrogateescape")
+    if "\0" in decoded:
+        raise InvalidURLError("a file URL has a NUL character in it")
+    return _normal(decoded)
+
+
+def _normal(path: str) -> str:
+    # POSIX lets exactly two leading slashes mean something else; Linux does not.
+    return os.path.normpath("/" + path.lstrip("/"))
+
+
+def _decode(text: str, scheme: str) -> str:
+    try:
+        decoded = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidURLError(f"a {scheme} URL has escapes that are not UTF-8; write them as UTF-8") from None
+    if "\0" in decoded:
+        raise InvalidURLError(f"a {scheme} URL has a NUL character in it")
+    return decoded
 
 
 def _options(query: str, scheme: str) -> Mapping[str, str]:
     options: dict[str, str] = {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
+    for pair in query.split("&"):
+        if not pair:
+            continue
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            # Not repeated in the message: it may be a token that went astray.
+            raise InvalidURLError(
+                f"an option in a {scheme} URL has no name or no value; expected ?name=value"
+            )
+        name = _decode(name, scheme)
         if name in options:
             raise InvalidURLError(f"option {name!r} comes twice in a {scheme} URL; give it once")
-        options[name] = value
-    return MappingProxyType(options)
+        options[name] = _decode(value, scheme)
+    return MappingProxyType(options) if options else _NO_OPTIONS
