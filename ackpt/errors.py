@@ -110,6 +110,10 @@ class StepConflictError(CheckpointError):
     """Report a step that is committed already, with other content; the committed one was kept."""
 
 
+class FencedError(CheckpointError):
+    """Report that a newer writer has taken over the run; this one may not commit or delete any more."""
+
+
 class SaveFailedError(CheckpointError):
     """Report a save that ended as failed; `__cause__` is what it failed of."""
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ackpt.checkpoint.fence import Claim
 from ackpt.checkpoint.manifest import check_key, make_prefix, split_prefix
 from ackpt.checkpoint.staged import StagedFile
 
@@ -27,6 +28,7 @@ class JournalState:
     metrics: Mapping[str, float]
     files: tuple[StagedFile, ...] = ()
     uploads: Mapping[str, str] = field(default_factory=dict)
+    claim: Claim | None = None
     staged: bool = False
 
 
@@ -36,11 +38,16 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
-    def begin(self, *, step: int, prefix: str, metrics: Mapping[str, float]) -> None:
-        """Record which checkpoint this is; the first record."""
+    def begin(self, *, step: int, prefix: str, metrics: Mapping[str, float], claim: Claim) -> None:
+        """Record which checkpoint this is, and whose; the first record."""
         self._append(
             {"record": "begin", "version": _VERSION, "step": step, "prefix": prefix, "metrics": dict(metrics)}
         )
+        self.add_claim(claim)
+
+    def add_claim(self, claim: Claim) -> None:
+        """Record under which claim on the run the checkpoint may be committed; the last one counts."""
+        self._append({"record": "claim", **claim.to_document()})
 
     def add_file(self, file: StagedFile) -> None:
         """Make a finished file durable, then record it."""
@@ -82,6 +89,7 @@ def read_journal(path: Path, files: Path) -> JournalState | None:
     state: JournalState | None = None
     found: list[StagedFile] = []
     uploads: dict[str, str] = {}
+    claim: Claim | None = None
     staged = False
     try:
         for line in lines:
@@ -98,6 +106,8 @@ def read_journal(path: Path, files: Path) -> JournalState | None:
                     if file.path.is_symlink() or file.path.stat().st_size != file.size:
                         break
                     found.append(file)
+                case "claim":
+                    claim = Claim.from_document(record)
                 case "upload":
                     uploads[record["key"]] = record["id"]
                 case "staged":
@@ -115,6 +125,7 @@ def read_journal(path: Path, files: Path) -> JournalState | None:
         metrics=state.metrics,
         files=tuple(found),
         uploads=uploads,
+        claim=claim,
         staged=staged,
     )
 

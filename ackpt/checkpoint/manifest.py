@@ -37,13 +37,15 @@ class Manifest:
     """Describe one committed checkpoint, whole.
 
     `prefix` is `<name>-<step>`; every object's key is `prefix` followed by `.` or `/` and more.
-    `writer` identifies the process that committed; `created` is in UTC; `metrics` are the
-    caller's, for retention by the best.
+    `run`, `attempt` and `writer` are the claim on the run that it was committed under; `created`
+    is in UTC; `metrics` are the caller's, for retention by the best.
     """
 
     step: int
     prefix: str
     created: datetime
+    run: str
+    attempt: int
     writer: str
     objects: tuple[ManifestObject, ...]
     metrics: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
@@ -70,6 +72,8 @@ class Manifest:
             "step": self.step,
             "prefix": self.prefix,
             "created": self.created.astimezone(UTC).isoformat(),
+            "run": self.run,
+            "attempt": self.attempt,
             "writer": self.writer,
             "metrics": dict(self.metrics),
             "objects": [
@@ -95,6 +99,8 @@ class Manifest:
                 step=_natural(document["step"]),
                 prefix=str(document["prefix"]),
                 created=datetime.fromisoformat(document["created"]),
+                run=str(document["run"]),
+                attempt=_natural(document["attempt"]),
                 writer=str(document["writer"]),
                 metrics=MappingProxyType({str(k): float(v) for k, v in document["metrics"].items()}),
                 objects=tuple(

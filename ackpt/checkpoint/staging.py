@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ackpt.checkpoint.fence import Claim
 from ackpt.checkpoint.journal import Journal, JournalState, read_journal
 from ackpt.errors import StagingError, StagingLockedError
 from ackpt.url import StorageURL
@@ -102,7 +103,9 @@ class StagingFolder:
             os.close(self._lock_fd)
             self._lock_fd = -1
 
-    def new(self, *, step: int, prefix: str, metrics: Mapping[str, float]) -> tuple[StagedSave, Journal]:
+    def new(
+        self, *, step: int, prefix: str, metrics: Mapping[str, float], claim: Claim
+    ) -> tuple[StagedSave, Journal]:
         """Make an empty folder for one save, with its journal begun.
 
         Raises:
@@ -112,7 +115,7 @@ class StagingFolder:
             save = StagedSave(self._make(prefix))
             save.files.mkdir(mode=0o700)
             journal = save.open_journal()
-            journal.begin(step=step, prefix=prefix, metrics=metrics)
+            journal.begin(step=step, prefix=prefix, metrics=metrics, claim=claim)
         except OSError as error:
             raise StagingError(
                 f"{prefix} cannot be staged in {self.folder} ({error.strerror}); make room there, or set "

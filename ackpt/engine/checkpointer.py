@@ -11,7 +11,8 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self, TypedDict
 
-from ackpt.checkpoint.manifest import Manifest, make_prefix, split_prefix
+from ackpt.checkpoint.fence import Claim, claim_run, read_claim
+from ackpt.checkpoint.manifest import Manifest, make_prefix
 from ackpt.checkpoint.retention import KeepAll, Retention
 from ackpt.checkpoint.staged import StagedFile
 from ackpt.checkpoint.staging import StagingFolder, staging_folder
@@ -20,7 +21,7 @@ from ackpt.engine.listeners import CheckpointListener, Dispatcher
 from ackpt.engine.log import log_event
 from ackpt.engine.overlap import Coalesce, Overlap, Refuse, Start, admit, blocks
 from ackpt.engine.pipeline import Pipeline
-from ackpt.engine.recover import make_request, to_finish
+from ackpt.engine.recover import adopt_leftovers, finish_leftovers
 from ackpt.engine.request import SaveRequest
 from ackpt.engine.retain import Retainer
 from ackpt.engine.store import Store
@@ -86,7 +87,7 @@ class Checkpointer:
         self._retaining: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()
         self._closed = False
-        self._writer = uuid.uuid4().hex
+        self._claim: Claim | None = None
         self.tally = FailureTally(failure)
 
     @property
@@ -119,22 +120,27 @@ class Checkpointer:
         if self._pipeline is not None:
             return
         await asyncio.to_thread(self._staging.lock)
+        self._dispatcher.start()
         try:
             await self._retainer.load(self._store.reliable())
+            pipeline = Pipeline(
+                self._store, self._staging, self._retainer, overlap=self._overlap, publish=self._publish
+            )
+            await finish_leftovers(
+                pipeline,
+                self._staging,
+                name=self._name,
+                newest=self._retainer.newest,
+                claim=await read_claim(self._store.reliable()),
+            )
+            self._claim = await claim_run(self._store.reliable(), writer=uuid.uuid4().hex)
+            await adopt_leftovers(self._staging, name=self._name, claim=self._claim)
         except BaseException:
-            self._staging.unlock()
+            await self._dispatcher.aclose()
             await self._store.aclose()
+            self._staging.unlock()
             raise
-        self._dispatcher.start()
-        self._pipeline = Pipeline(
-            self._store,
-            self._staging,
-            self._retainer,
-            writer=self._writer,
-            overlap=self._overlap,
-            publish=self._publish,
-        )
-        await self._recover(self._pipeline)
+        self._pipeline = pipeline
 
     async def submit(
         self, snapshot: Snapshot, *, stall_secs: float = 0.0, metrics: Mapping[str, float] | None = None
@@ -148,18 +154,19 @@ class Checkpointer:
         Raises:
             ClosedError: not started, or closed.
         """
-        request = SaveRequest(
-            step=snapshot.step,
-            prefix=make_prefix(self._name, snapshot.step),
-            snapshot=snapshot,
-            metrics=MappingProxyType(dict(metrics or {})),
-            stall_secs=stall_secs,
-            outcome=asyncio.get_running_loop().create_future(),
-        )
         try:
+            request = SaveRequest(
+                step=snapshot.step,
+                prefix=make_prefix(self._name, snapshot.step),
+                snapshot=snapshot,
+                metrics=MappingProxyType(dict(metrics or {})),
+                stall_secs=stall_secs,
+                claim=self._running()[1],
+                outcome=asyncio.get_running_loop().create_future(),
+            )
             await self._admit(request)
         except BaseException:
-            await request.release()
+            await asyncio.to_thread(snapshot.release)
             raise
         return request.outcome
 
@@ -254,7 +261,7 @@ class Checkpointer:
 
     async def _admit(self, request: SaveRequest) -> None:
         while True:
-            pipeline = self._running()
+            pipeline, _ = self._running()
             pending = pipeline.pending
             match admit(self._overlap, [each.phase for each in pending]):
                 case Start(superseded):
@@ -273,11 +280,11 @@ class Checkpointer:
             self._moved.clear()
             await self._moved.wait()
 
-    def _running(self) -> Pipeline:
-        if self._pipeline is None or self._closed:
+    def _running(self) -> tuple[Pipeline, Claim]:
+        if self._pipeline is None or self._claim is None or self._closed:
             state = "closed" if self._closed else "not started"
             raise ClosedError(f"the checkpointer for {self._store.name} is {state}; no save was taken")
-        return self._pipeline
+        return self._pipeline, self._claim
 
     def _publish(self, event: Event) -> None:
         if isinstance(event, Outcome):
@@ -289,10 +296,10 @@ class Checkpointer:
             except Exception:
                 _log.exception("a subscriber raised at step %d; the save is not touched by it", event.step)
         self._dispatcher.send(event)
-        if isinstance(event, Committed):
-            self._retain()
+        if isinstance(event, Committed) and self._claim is not None:
+            self._retain(self._claim)
 
-    def _retain(self) -> None:
+    def _retain(self, claim: Claim) -> None:
         """Delete behind the saves: one sweep at a time, each seeing all commits before it."""
         earlier = self._retaining
 
@@ -300,7 +307,7 @@ class Checkpointer:
             if earlier is not None and not earlier.done():
                 await asyncio.wait([earlier])
             try:
-                await self._retainer.delete_outdated(self._store.reliable(), self._publish_deleted)
+                await self._retainer.delete_outdated(self._store.reliable(), claim, self._publish_deleted)
             except AckptError as error:
                 _log.warning("retention could not delete from %s (it tries again): %s", self.target, error)
 
@@ -308,27 +315,3 @@ class Checkpointer:
 
     def _publish_deleted(self, manifest: Manifest) -> None:
         self._publish(Deleted(step=manifest.step, target=self._store.name, prefix=manifest.prefix))
-
-    async def _recover(self, pipeline: Pipeline) -> None:
-        """Finish what an earlier process staged and did not commit, and clear away the rest."""
-        leftovers = [
-            (save, await asyncio.to_thread(save.read))
-            for save in await asyncio.to_thread(self._staging.saves)
-        ]
-        leftovers = [
-            (save, state) for save, state in leftovers if state is None or self._is_mine(state.prefix)
-        ]
-        chosen = to_finish(leftovers, self._retainer.newest)
-        for save, state in leftovers:
-            if all(save is not each for each, _ in chosen):
-                if state is not None:
-                    await pipeline.abort_uploads(state.uploads)
-                await asyncio.to_thread(save.remove)
-        for save, state in chosen:
-            request = make_request(save, state)
-            _log.warning("step %d was staged by an earlier process and is being finished", state.step)
-            pipeline.start(request)
-            await request.outcome
-
-    def _is_mine(self, prefix: str) -> bool:
-        return split_prefix(prefix)[0] == self._name

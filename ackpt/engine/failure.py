@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ackpt.errors import InvalidOptionError, SaveFailedError
+from ackpt.errors import FencedError, InvalidOptionError, SaveFailedError
 from ackpt.events import Committed, Failed, Outcome
 
 
@@ -45,8 +45,9 @@ class FailureTally:
         return self
 
     def due(self) -> SaveFailedError | None:
-        """Return the error that the trainer has to see now, if any."""
-        tolerated = 0 if isinstance(self.policy, Raise) else self.policy.count
+        """Return the error that the trainer has to see now, if any; a lost run is never tolerated."""
+        fenced = self.last is not None and isinstance(self.last.error, FencedError)
+        tolerated = 0 if fenced or isinstance(self.policy, Raise) else self.policy.count
         return self.final() if self.consecutive > tolerated else None
 
     def final(self) -> SaveFailedError | None:

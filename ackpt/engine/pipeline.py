@@ -19,7 +19,7 @@ from ackpt.engine.retain import Retainer
 from ackpt.engine.send import Sender, Sent
 from ackpt.engine.stage import stage
 from ackpt.engine.store import Store
-from ackpt.errors import AckptError, ClosedError, CorruptCheckpointError, StepConflictError
+from ackpt.errors import AckptError, ClosedError, CorruptCheckpointError, FencedError, StepConflictError
 from ackpt.events import Committed, Event, Failed, Outcome, Parked, Staged, Superseded
 from ackpt.transfer.fan_out import first_error
 
@@ -41,14 +41,13 @@ class Pipeline:
         staging: StagingFolder,
         retainer: Retainer,
         *,
-        writer: str,
         overlap: Overlap,
         publish: Callable[[Event], None],
     ) -> None:
         self._store = store
         self._staging = staging
         self._retainer = retainer
-        self._sender = Sender(store.backend, writer=writer)
+        self._sender = Sender(store.backend)
         self._overlap = overlap
         self._publish = publish
         self._staging_turn = asyncio.Lock()
@@ -194,7 +193,7 @@ class Pipeline:
         )
 
     def _failed(self, request: SaveRequest, error: Exception) -> Failed:
-        hopeless = isinstance(error, StepConflictError | CorruptCheckpointError)
+        hopeless = isinstance(error, StepConflictError | CorruptCheckpointError | FencedError)
         return Failed(
             step=request.step,
             target=self._store.name,

@@ -1,44 +1,99 @@
-"""What an earlier process left in the staging folder: which of it to finish, and as what request."""
+"""What an earlier process left in the staging folder: finish what is worth it, clear away the rest."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from types import MappingProxyType
 
+from ackpt.checkpoint.fence import Claim
 from ackpt.checkpoint.journal import JournalState
-from ackpt.checkpoint.staging import StagedSave
+from ackpt.checkpoint.manifest import split_prefix
+from ackpt.checkpoint.staging import StagedSave, StagingFolder
 from ackpt.engine.overlap import Phase
+from ackpt.engine.pipeline import Pipeline
 from ackpt.engine.request import SaveRequest
+from ackpt.events import Outcome
 
-Leftover = tuple[StagedSave, JournalState | None]
+_log = logging.getLogger(__name__)
+
+Leftover = tuple[StagedSave, JournalState]
+
+
+async def finish_leftovers(
+    pipeline: Pipeline, staging: StagingFolder, *, name: str, newest: int | None, claim: Claim | None
+) -> None:
+    """Commit what lies staged for the checkpoints called `name`, and remove what is of no use.
+
+    `newest` is the highest committed step and `claim` who holds the run now: staged work of a
+    writer that has been replaced since is not committed. What fails again stays where it is, with
+    a warning.
+    """
+    leftovers = await _read(staging, name)
+    chosen = to_finish(leftovers, newest, claim)
+    for save, state in leftovers:
+        if (save, state) not in chosen:
+            if state is not None:
+                _log_discarded(state, newest)
+                await pipeline.abort_uploads(state.uploads)
+            await asyncio.to_thread(save.remove)
+    for save, state in chosen:
+        request = await asyncio.to_thread(_open, save, state, asyncio.get_running_loop().create_future())
+        _log.warning("step %d was staged by an earlier process and is being finished", state.step)
+        pipeline.start(request)
+        await request.outcome
+
+
+async def adopt_leftovers(staging: StagingFolder, *, name: str, claim: Claim) -> None:
+    """Let what could not be finished be finished later, under this process's claim."""
+    for save, state in await _read(staging, name):
+        if state is not None:
+            await asyncio.to_thread(_add_claim, save, claim)
 
 
 def to_finish(
-    leftovers: Sequence[Leftover], newest_committed: int | None
-) -> list[tuple[StagedSave, JournalState]]:
-    """Return the leftovers worth finishing, oldest first: whole, and newer than what is committed.
+    leftovers: Sequence[tuple[StagedSave, JournalState | None]], newest: int | None, claim: Claim | None
+) -> list[Leftover]:
+    """Return the leftovers worth finishing, oldest first: whole, newer than `newest`, of the same claim.
 
     Of two of one step the first in the list counts.
     """
-    chosen: dict[int, tuple[StagedSave, JournalState]] = {}
+    chosen: dict[int, Leftover] = {}
     for save, state in leftovers:
-        if state is None or not state.staged:
+        if state is None or not state.staged or state.claim is None or state.claim != claim:
             continue
-        if newest_committed is None or state.step > newest_committed:
+        if newest is None or state.step > newest:
             chosen.setdefault(state.step, (save, state))
     return [chosen[step] for step in sorted(chosen)]
 
 
-def make_request(save: StagedSave, state: JournalState) -> SaveRequest:
+async def _read(staging: StagingFolder, name: str) -> list[tuple[StagedSave, JournalState | None]]:
+    saves = await asyncio.to_thread(staging.saves)
+    found = [(save, await asyncio.to_thread(save.read)) for save in saves]
+    return [(save, state) for save, state in found if state is None or split_prefix(state.prefix)[0] == name]
+
+
+def _log_discarded(state: JournalState, newest: int | None) -> None:
+    if not state.staged:
+        _log.info("step %d was not wholly staged when its process ended; it is removed", state.step)
+    elif newest is None or state.step > newest:
+        _log.warning(
+            "step %d was staged by a writer that another one has replaced since; it is removed", state.step
+        )
+
+
+def _open(save: StagedSave, state: JournalState, outcome: asyncio.Future[Outcome]) -> SaveRequest:
     """Make the request that finishes `save`: nothing to pin, nothing to stage, open uploads known."""
+    assert state.claim is not None
     request = SaveRequest(
         step=state.step,
         prefix=state.prefix,
         snapshot=None,
         metrics=MappingProxyType(dict(state.metrics)),
         stall_secs=0.0,
-        outcome=asyncio.get_running_loop().create_future(),
+        claim=state.claim,
+        outcome=outcome,
         phase=Phase.STAGED,
         uploads=dict(state.uploads),
         save=save,
@@ -51,3 +106,11 @@ def make_request(save: StagedSave, state: JournalState) -> SaveRequest:
     request.files.end()
     request.begun.set()
     return request
+
+
+def _add_claim(save: StagedSave, claim: Claim) -> None:
+    journal = save.open_journal()
+    try:
+        journal.add_claim(claim)
+    finally:
+        journal.close()

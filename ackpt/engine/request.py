@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
+from ackpt.checkpoint.fence import Claim
 from ackpt.checkpoint.journal import Journal
 from ackpt.checkpoint.staged import StagedFile
 from ackpt.checkpoint.staging import StagedSave
@@ -54,6 +55,8 @@ class SaveRequest:
     snapshot: Snapshot | None
     metrics: Mapping[str, float]
     stall_secs: float
+    claim: Claim
+    """The claim on the run under which it may be committed."""
     outcome: asyncio.Future[Outcome]
     phase: Phase = Phase.WAITING
     superseded_by: int | None = None

@@ -7,11 +7,17 @@ import logging
 import os
 from pathlib import Path
 
+from ackpt.checkpoint.fence import read_claim
 from ackpt.checkpoint.manifest import split_prefix
 from ackpt.checkpoint.restore import restore_checkpoint
+from ackpt.checkpoint.retention import KeepAll
 from ackpt.checkpoint.staging import StagingFolder, staging_folder
 from ackpt.engine.background import IO_WORKERS
-from ackpt.engine.checkpointer import Checkpointer
+from ackpt.engine.log import log_event
+from ackpt.engine.overlap import Queue
+from ackpt.engine.pipeline import Pipeline
+from ackpt.engine.recover import finish_leftovers
+from ackpt.engine.retain import Retainer
 from ackpt.engine.store import Store
 from ackpt.engine.threads.loop import LoopThread
 from ackpt.errors import StagingLockedError
@@ -46,7 +52,7 @@ def restore(
 
     async def run() -> Path | None:
         try:
-            await _finish_staged(target, store, staging_dir)
+            await _finish_staged(store, staging_dir)
             return await restore_checkpoint(store.backend, Path(folder), store.transfer(), step=step)
         finally:
             await store.aclose()
@@ -62,19 +68,26 @@ def restore(
     return None if prefix is None else str(prefix)
 
 
-async def _finish_staged(
-    target: str | os.PathLike[str], store: Store, staging_dir: str | os.PathLike[str] | None
-) -> None:
+async def _finish_staged(store: Store, staging_dir: str | os.PathLike[str] | None) -> None:
     """Commit what an earlier process staged, unless another saver is at work on it right now."""
     staging = StagingFolder(staging_folder(store.url, staging_dir))
     if not staging.folder.is_dir():
         return
     states = [await asyncio.to_thread(save.read) for save in await asyncio.to_thread(staging.saves)]
     names = {split_prefix(state.prefix)[0] for state in states if state is not None and state.staged}
+    if not names:
+        return
     try:
-        for name in sorted(names):
-            checkpointer = Checkpointer(target, name=name, staging_dir=staging_dir)
-            await checkpointer.start()
-            await checkpointer.aclose()
+        await asyncio.to_thread(staging.lock)
     except StagingLockedError:
         _log.info("a saver is at work on %s; only what it has committed is restored", store.name)
+        return
+    try:
+        for name in sorted(names):
+            retainer = Retainer(KeepAll(), name=name)
+            await retainer.load(store.reliable())
+            pipeline = Pipeline(store, staging, retainer, overlap=Queue(1), publish=log_event)
+            claim = await read_claim(store.reliable())
+            await finish_leftovers(pipeline, staging, name=name, newest=retainer.newest, claim=claim)
+    finally:
+        staging.unlock()

@@ -10,6 +10,7 @@ from functools import partial
 from ackpt.backends.base import Backend
 from ackpt.checkpoint.catalog import Entry, list_entries, load_manifest
 from ackpt.checkpoint.delete import delete_checkpoint, finish_deletions
+from ackpt.checkpoint.fence import Claim, check_claim
 from ackpt.checkpoint.manifest import Manifest
 from ackpt.checkpoint.retention import Candidate, Retention, to_delete
 from ackpt.errors import CorruptCheckpointError, NotFoundError
@@ -72,14 +73,18 @@ class Retainer:
         """Take note of a commit."""
         self._known[manifest.step] = manifest
 
-    async def delete_outdated(self, backend: Backend, on_deleted: Callable[[Manifest], None]) -> None:
+    async def delete_outdated(
+        self, backend: Backend, claim: Claim, on_deleted: Callable[[Manifest], None]
+    ) -> None:
         """Delete what the policy does not keep, oldest first, one checkpoint at a time.
 
         Raises:
+            FencedError: a newer writer has taken over the run; what to keep is its to say.
             StorageError: a deletion failed; it and the ones after it are tried again after the next commit.
         """
         for step in self._doomed(self._known):
             manifest = self._known[step]
+            await check_claim(backend, claim)
             self._deleting = manifest.prefix
             try:
                 await delete_checkpoint(backend, manifest)

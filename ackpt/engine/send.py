@@ -12,6 +12,7 @@ from functools import partial
 
 from ackpt.backends.base import Backend, Condition, IfAbsent, IfVersion, ObjectInfo
 from ackpt.checkpoint.commit import advance_state, conflict, find_committed, put_manifest
+from ackpt.checkpoint.fence import check_claim
 from ackpt.checkpoint.intent import declare, intent_key, withdraw
 from ackpt.checkpoint.manifest import Manifest, ManifestObject
 from ackpt.checkpoint.staged import StagedFile
@@ -39,9 +40,8 @@ class Sent:
 class Sender:
     """Send the checkpoints of one run to its store."""
 
-    def __init__(self, backend: Backend, *, writer: str) -> None:
+    def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._writer = writer
 
     async def send(
         self,
@@ -56,6 +56,7 @@ class Sender:
 
         Raises:
             StepConflictError: the step is committed with other content, or not ours to write.
+            FencedError: a newer writer has taken over the run.
             CorruptCheckpointError: the store does not hold what was sent to it.
             StorageError, StagingError: what stopped an object, after the retries.
         """
@@ -65,14 +66,16 @@ class Sender:
         already = manifest is not None
         if manifest is not None:
             await _check_same(request, manifest)
+            await check_claim(backend, request.claim)
         else:
             there = await _list_objects(backend, request.prefix)
             ours = not there or intent_key(request.prefix) in there
             if ours:
-                await declare(backend, prefix=request.prefix, writer=self._writer)
+                await declare(backend, prefix=request.prefix, writer=request.claim.writer)
             objects = await self._upload_all(request, transfer, there, ours=ours)
             _verify(request, objects, await _list_objects(backend, request.prefix))
-            manifest = await put_manifest(backend, self._manifest(request, objects))
+            await check_claim(backend, request.claim)
+            manifest = await put_manifest(backend, _manifest(request, objects))
         await withdraw(backend, request.prefix)
         if manifest.is_tensorflow:
             await advance_state(backend, manifest.prefix, kept(manifest))
@@ -143,18 +146,21 @@ class Sender:
             on_upload=partial(request.record, file.key),
         )
 
-    def _manifest(self, request: SaveRequest, objects: Sequence[ObjectInfo]) -> Manifest:
-        return Manifest(
-            step=request.step,
-            prefix=request.prefix,
-            created=datetime.now(UTC),
-            writer=self._writer,
-            metrics=request.metrics,
-            objects=tuple(
-                ManifestObject(key=each.key, size=each.size, crc32c=_crc(each), version=each.version)
-                for each in objects
-            ),
-        )
+
+def _manifest(request: SaveRequest, objects: Sequence[ObjectInfo]) -> Manifest:
+    return Manifest(
+        step=request.step,
+        prefix=request.prefix,
+        created=datetime.now(UTC),
+        run=request.claim.run,
+        attempt=request.claim.attempt,
+        writer=request.claim.writer,
+        metrics=request.metrics,
+        objects=tuple(
+            ManifestObject(key=each.key, size=each.size, crc32c=_crc(each), version=each.version)
+            for each in objects
+        ),
+    )
 
 
 async def _list_objects(backend: Backend, prefix: str) -> dict[str, ObjectInfo]:

@@ -33,7 +33,11 @@ async def stage(request: SaveRequest, staging: StagingFolder) -> None:
     started = time.monotonic()
     try:
         save, journal = await asyncio.to_thread(
-            staging.new, step=request.step, prefix=request.prefix, metrics=request.metrics
+            staging.new,
+            step=request.step,
+            prefix=request.prefix,
+            metrics=request.metrics,
+            claim=request.claim,
         )
         request.save, request.journal = save, journal
         request.begun.set()
