@@ -8,18 +8,21 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from ackpt.backends.base import Backend
 from ackpt.errors import MissingDependencyError, UnknownSchemeError
 from ackpt.options import TransferOptions, option_names, read_options
 from ackpt.url import StorageURL
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
+
 GROUP = "ackpt.backends"
 """The entry-point group: the name is a scheme, the value a `Backend` class or a factory."""
 
-Factory = type[Backend] | Callable[[StorageURL], Backend]
+Factory = Callable[[StorageURL], Backend]
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 
@@ -32,7 +35,7 @@ class _BuiltIn:
     name: str
     extra: str | None = None
 
-    def load(self, scheme: str) -> type[Backend]:
+    def load(self, scheme: str) -> Factory:
         try:
             kind: type[Backend] = getattr(importlib.import_module(self.module), self.name)
         except ModuleNotFoundError as error:
@@ -43,7 +46,7 @@ class _BuiltIn:
                 f"{scheme}:// needs the package {missing!r}, which is not installed; "
                 f"run: pip install 'ackpt[{self.extra}]'"
             ) from error
-        return kind
+        return kind.from_url
 
 
 _BUILT_IN: Mapping[str, _BuiltIn] = MappingProxyType(
@@ -59,7 +62,7 @@ _BUILT_IN: Mapping[str, _BuiltIn] = MappingProxyType(
 _registered: dict[str, Factory] = {}
 
 
-def register_backend(scheme: str, factory: Factory) -> None:
+def register_backend(scheme: str, factory: type[Backend] | Factory) -> None:
     """Make URLs of `scheme` open what `factory` makes of them, in this process.
 
     `factory` is a `Backend` class (its `from_url` is called) or a callable that takes the
@@ -69,21 +72,21 @@ def register_backend(scheme: str, factory: Factory) -> None:
 
     Raises:
         ValueError: `scheme` is malformed, or is taken already.
+        TypeError: `factory` is not a `Backend` class and cannot be called either.
     """
     if _SCHEME.fullmatch(scheme) is None:
         raise ValueError(
             f"scheme {scheme!r}: expected lower-case letters, digits, '+', '-' and '.', a letter first"
         )
-    taken = _registered.get(scheme)
-    if scheme in _BUILT_IN or taken not in (None, factory):
+    make = _factory_of(factory)
+    if scheme in _BUILT_IN or _registered.get(scheme, make) != make:
         raise ValueError(f"scheme {scheme!r} is taken already; choose another")
-    _registered[scheme] = factory
+    _registered[scheme] = make
 
 
 def known_schemes() -> tuple[str, ...]:
     """Return the schemes that can be opened, in alphabetical order; installed plug-ins are not loaded."""
-    plugged_in = (point.name for point in entry_points(group=GROUP))
-    return tuple(sorted({*_BUILT_IN, *_registered, *plugged_in}))
+    return tuple(sorted({*_BUILT_IN, *_registered, *_plug_ins().names}))
 
 
 def open_backend(url: str | os.PathLike[str] | StorageURL) -> Backend:
@@ -101,8 +104,7 @@ def open_backend(url: str | os.PathLike[str] | StorageURL) -> Backend:
 def open_target(url: str | os.PathLike[str] | StorageURL) -> tuple[Backend, TransferOptions]:
     """Make the backend that `url` names, and read how bytes are to travel; raises as `open_backend`."""
     place, options = split_options(url)
-    factory = _find(place)
-    backend = factory.from_url(place) if isinstance(factory, type) else factory(place)
+    backend: object = _find(place)(place)
     if not isinstance(backend, Backend):
         raise TypeError(
             f"the factory of scheme {place.scheme!r} made a {type(backend).__name__}, not a Backend"
@@ -133,9 +135,9 @@ def _find(url: StorageURL) -> Factory:
             return _registered[name]
         if name in _BUILT_IN:
             return _BUILT_IN[name].load(url.scheme)
-        points = tuple(entry_points(group=GROUP, name=name))
-        if points:
-            return _load(points, url)
+        plug_ins = _plug_ins().select(name=name)
+        if plug_ins:
+            return _load(plug_ins, url)
     known = known_schemes()
     close = difflib.get_close_matches(url.scheme, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -144,22 +146,33 @@ def _find(url: StorageURL) -> Factory:
     )
 
 
-def _load(points: tuple[EntryPoint, ...], url: StorageURL) -> Factory:
+def _plug_ins() -> EntryPoints:
+    # Imported here: it costs more than all the rest, and built-in schemes do not need it.
+    from importlib.metadata import entry_points
+
+    return entry_points(group=GROUP)
+
+
+def _load(plug_ins: EntryPoints, url: StorageURL) -> Factory:
     """Load the plug-in for a scheme; two that claim it are refused rather than one picked by chance."""
-    values = sorted({point.value for point in points})
+    values = sorted({point.value for point in plug_ins})
     if len(values) > 1:
         raise UnknownSchemeError(
             f"more than one plug-in for scheme {url.scheme!r} in {str(url)!r}: {', '.join(values)}; "
             "uninstall all but one"
         )
     try:
-        factory: object = points[0].load()
+        factory: object = next(iter(plug_ins)).load()
     except ImportError as error:
         raise MissingDependencyError(
             f"the plug-in {values[0]} for scheme {url.scheme!r} cannot be imported: {error}"
         ) from error
-    if (isinstance(factory, type) and issubclass(factory, Backend)) or (
-        callable(factory) and not isinstance(factory, type)
-    ):
-        return factory
-    raise TypeError(f"the plug-in {values[0]} for scheme {url.scheme!r} is no Backend class and no factory")
+    return _factory_of(factory)
+
+
+def _factory_of(given: object) -> Factory:
+    if isinstance(given, type) and issubclass(given, Backend):
+        return given.from_url
+    if not callable(given):
+        raise TypeError(f"expected a Backend class or a callable that makes one, got {given!r}")
+    return given
