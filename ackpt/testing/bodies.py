@@ -1,0 +1,98 @@
+"""Bodies that misbehave on purpose: they fail, stall, lie or cancel halfway through."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import AsyncGenerator
+
+from crc32c import crc32c
+
+from ackpt.backends.base import Body
+from ackpt.options import KiB
+
+BLOCK_BYTES = 128 * KiB
+
+
+class _HalfwayBody(Body):
+    """Give bytes until `after` of them are out, then do something; `read` does it before giving any."""
+
+    def __init__(self, data: bytes, *, after: int = 0) -> None:
+        self._data = data
+        self._after = after
+
+    @property
+    def size(self) -> int:
+        """Return the number of bytes announced."""
+        return len(self._data)
+
+    async def crc32c(self) -> int:
+        """Return the CRC-32C of the bytes announced."""
+        return crc32c(self._data)
+
+    async def __aiter__(self) -> AsyncGenerator[memoryview, None]:
+        """Give the bytes in blocks; the turn comes before the block that would go past `after`."""
+        view = memoryview(self._data)
+        turned = False
+        for start in range(0, len(view), BLOCK_BYTES):
+            if not turned and start + BLOCK_BYTES > self._after:
+                turned = True
+                await self._turn()
+            yield view[start : start + BLOCK_BYTES]
+        if not turned:
+            await self._turn()
+
+    async def read(self) -> bytes:
+        """Do what this body does halfway, then give the bytes if that has not ended it."""
+        await self._turn()
+        return self._data
+
+    @abstractmethod
+    async def _turn(self) -> None:
+        """Do what this body is for."""
+
+
+class FailingBody(_HalfwayBody):
+    """Raise `error` halfway: the staged file has gone, or has changed."""
+
+    def __init__(self, data: bytes, error: Exception, *, after: int = 0) -> None:
+        super().__init__(data, after=after)
+        self._error = error
+
+    async def _turn(self) -> None:
+        raise self._error
+
+
+class StallingBody(_HalfwayBody):
+    """Wait halfway for ever, or until cancelled; `reached` is set when that begins."""
+
+    def __init__(self, data: bytes, *, after: int = 0) -> None:
+        super().__init__(data, after=after)
+        self.reached = asyncio.Event()
+
+    async def _turn(self) -> None:
+        self.reached.set()
+        await asyncio.Event().wait()
+
+
+class CancellingBody(_HalfwayBody):
+    """Cancel `task` halfway, and go on giving bytes: whoever sends them decides what that does."""
+
+    def __init__(self, data: bytes, *, after: int = 0) -> None:
+        super().__init__(data, after=after)
+        self.task: asyncio.Task[object] | None = None
+
+    async def _turn(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+
+
+class LyingBody(_HalfwayBody):
+    """Announce another checksum than that of the bytes: they were damaged on the way to the backend."""
+
+    async def crc32c(self) -> int:
+        """Return a checksum that is wrong."""
+        return crc32c(self._data) ^ 1
+
+    async def _turn(self) -> None:
+        return None
