@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 from io import FileIO
 from types import TracebackType
 from typing import Final, Self
@@ -101,7 +100,7 @@ class FileBody(Body):
 
         A buffer is used again only when nobody has a view of it (`BlockPool`).
         """
-        blocks = self._budget.blocks
+        blocks, rate = self._budget.blocks, self._budget.rate
         turn = await self._lease(min(self.size, RING_BYTES))
         try:
             with self._open() as file:
@@ -110,10 +109,13 @@ class FileBody(Body):
                     block = blocks.take()
                     view = memoryview(block)[: self._stop - position]
                     try:
-                        await self._fill(file, view, position)
+                        got = _read_cached(file.fileno(), view, position)
+                        if got < len(view):
+                            await file.run(_read_into, self._path, view[got:], position + got, self._stop)
                         value = crc32c(view, value)
                         position += len(view)
-                        await self._budget.rate.take(len(view))
+                        if rate.limited:
+                            await rate.take(len(view))
                         yield view.toreadonly()
                     finally:
                         del view
@@ -192,19 +194,20 @@ class FileBody(Body):
             )
         self._crc32c = value
 
-    async def _fill(self, file: OpenFile, view: memoryview, position: int) -> None:
-        """Read `view` full: what is in the page cache here, the rest on a worker."""
-        got = 0
-        if _NOWAIT is not None:
-            # EAGAIN: a page is not in the cache; EOPNOTSUPP: this file system cannot tell.
-            # Either way, and for an error that will come back there, the worker goes on.
-            with suppress(OSError):
-                got = os.preadv(file.fileno(), [view], position, _NOWAIT)
-        if got < len(view):
-            await file.run(_read_into, self._path, view[got:], position + got, self._stop)
-
 
 _NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)  # Linux; elsewhere every read goes to a worker
+
+
+def _read_cached(descriptor: int, view: memoryview, position: int) -> int:
+    """Read into `view` what the page cache has of it, without waiting; return how much that was."""
+    if _NOWAIT is None:
+        return 0
+    try:
+        return os.preadv(descriptor, [view], position, _NOWAIT)
+    except OSError:
+        # EAGAIN: the first page is not there; EOPNOTSUPP: this file system cannot tell.
+        # Either way the worker reads it, and meets there any error that is real.
+        return 0
 
 
 def _read_into(descriptor: int, path: str, view: memoryview, position: int, stop: int) -> None:

@@ -42,6 +42,11 @@ class RateLimit:
         if bytes_per_sec is not None:
             self._tokens = bytes_per_sec * _BURST_SECS
 
+    @property
+    def limited(self) -> bool:
+        """Tell whether there is a limit now."""
+        return self._limit is not None
+
     def change(self, bytes_per_sec: float | None) -> None:
         """Set another limit; who waits already feels it within a second.
 
