@@ -1,14 +1,206 @@
-"""A backend whose requests are retried, and whose lost replies are settled."""
+"""A backend whose requests are retried, and whose lost replies are settled.
+
+A reply can get lost after the store has done what was asked. So when a conditional write fails on
+its condition, and an attempt of ours before it ended without an answer, the winner may be that
+attempt: the object is compared with what we sent (`holds`), and counts as written if it is that.
+A `create_upload` whose reply got lost leaves an upload whose id nobody knows; the sweep of
+orphans (`list_uploads`) finds it.
+"""
 
 from __future__ import annotations
 
-from ackpt.backends.base import Backend
-from ackpt.transfer.retry import Retry
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from functools import partial
+from typing import Self, TypeVar
+
+from ackpt.backends.base import (
+    Backend,
+    Body,
+    Condition,
+    MultipartBackend,
+    ObjectInfo,
+    SequentialUpload,
+    SingleWriter,
+    Upload,
+    UploadInfo,
+)
+from ackpt.errors import ConditionFailedError, NotFoundError, TransientError, UnsupportedError
+from ackpt.transfer.checksum import crc32c
+from ackpt.transfer.reliable_upload import ReliableSequentialUpload, ReliableUpload
+from ackpt.transfer.retry import Retry, settled
+from ackpt.url import StorageURL
+
+T = TypeVar("T")
 
 
 def reliable(backend: Backend, retry: Retry) -> Backend:
-    """Wrap `backend` so that its transient failures are retried; a `MultipartBackend` stays one.
+    """Wrap `backend` so that its transient failures are retried; what it is able to do stays its type.
 
     Never nests: a backend that is reliable already gets `retry` in place of its own.
+    Closing the wrapper closes `backend`.
     """
-    raise NotImplementedError
+    if isinstance(backend, _ReliableBackend):
+        backend = backend.inner
+    if isinstance(backend, MultipartBackend):
+        multipart = _SingleWriterMultipart if isinstance(backend, SingleWriter) else _ReliableMultipart
+        return multipart(backend, retry)
+    return (_SingleWriterBackend if isinstance(backend, SingleWriter) else _ReliableBackend)(backend, retry)
+
+
+async def holds(
+    backend: Backend, key: str, *, size: int, checksum: Callable[[], Awaitable[int]]
+) -> ObjectInfo | None:
+    """Return the object `key` if it has this size and CRC-32C, None if it is absent or another.
+
+    Where the store reports no checksum the object is read back. `checksum` is only asked when the
+    size is right.
+    """
+    try:
+        info = await backend.head(key)
+        if info.size != size:
+            return None
+        found = await _read_back(backend, key) if info.crc32c is None else info.crc32c
+    except NotFoundError:
+        return None
+    return info if found == await checksum() else None
+
+
+async def _read_back(backend: Backend, key: str) -> int:
+    value = 0
+    async with aclosing(backend.get(key)) as blocks:
+        async for block in blocks:
+            value = crc32c(block, value)
+    return value
+
+
+class _ReliableBackend(Backend):
+    """Send the requests of `inner` again, each within `retry`."""
+
+    def __init__(self, inner: Backend, retry: Retry) -> None:
+        self.inner = inner
+        self._retry = retry
+
+    @classmethod
+    def from_url(cls, url: StorageURL) -> Self:
+        """Refuse: this wraps a backend that is open already."""
+        raise UnsupportedError(f"{url} cannot be opened as a wrapper; open it as what it is, then wrap it")
+
+    async def put(self, key: str, body: Body, *, condition: Condition | None = None) -> ObjectInfo:
+        """Put; a condition that an earlier attempt of ours may have broken is settled."""
+        return await settled(
+            self._retry,
+            lambda: self.inner.put(key, body, condition=condition),
+            refusals=ConditionFailedError,
+            done=lambda: holds(self.inner, key, size=body.size, checksum=body.crc32c),
+            what=f"put of {key}",
+        )
+
+    async def get(self, key: str, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
+        """Iterate over the bytes; goes on where it broke off.
+
+        An object that is replaced meanwhile would give bytes of both: compare its checksum.
+        """
+        position = start
+        blocks = self._items(lambda: self.inner.get(key, position, stop), what=f"get of {key}")
+        async with aclosing(blocks):
+            async for block in blocks:
+                position += len(block)
+                yield block
+
+    async def head(self, key: str) -> ObjectInfo:
+        """Describe the object."""
+        return await self._retry(partial(self.inner.head, key), what=f"head of {key}")
+
+    async def list(self, prefix: str = "") -> AsyncGenerator[ObjectInfo, None]:
+        """Iterate over the objects; a listing that broke off starts again, and what was seen is left out."""
+        seen: set[str] = set()
+        objects = self._items(lambda: self.inner.list(prefix), what=f"list of {prefix}*")
+        async with aclosing(objects):
+            async for info in objects:
+                if info.key not in seen:
+                    seen.add(info.key)
+                    yield info
+
+    async def delete(self, key: str) -> None:
+        """Delete the object; absent is success, also after a lost reply."""
+        await self._retry(partial(self.inner.delete, key), what=f"delete of {key}")
+
+    async def aclose(self) -> None:
+        """Close the inner backend."""
+        await self.inner.aclose()
+
+    async def _items(
+        self, begin: Callable[[], AsyncGenerator[T, None]], *, what: str
+    ) -> AsyncGenerator[T, None]:
+        """Iterate over `begin()`, begun again after a transient failure; no item is ever None.
+
+        Any item is progress, so the attempts count anew from the next failure on.
+        """
+        stream = begin()
+        broken: TransientError | None = None
+
+        async def go_on() -> T | None:
+            nonlocal stream, broken
+            if broken is not None:  # what has failed just now was the first attempt
+                error, broken = broken, None
+                raise error
+            stream = begin()
+            return await anext(stream, None)
+
+        try:
+            while True:
+                try:
+                    item = await anext(stream, None)
+                except TransientError as error:
+                    broken = error
+                    item = await self._retry(go_on, what=what)
+                if item is None:
+                    return
+                self._retry.deadline.renew()
+                yield item
+        finally:
+            await stream.aclose()
+
+
+class _ReliableMultipart(_ReliableBackend, MultipartBackend):
+    """Be reliable with parts, too."""
+
+    inner: MultipartBackend
+
+    def __init__(self, inner: MultipartBackend, retry: Retry) -> None:
+        super().__init__(inner, retry)
+        self.limits = inner.limits
+
+    async def create_upload(self, key: str) -> Upload:
+        """Begin an upload; after a lost reply the store keeps one that the sweep of orphans finds."""
+        return self._wrap(
+            await self._retry(partial(self.inner.create_upload, key), what=f"new upload of {key}")
+        )
+
+    async def open_upload(self, key: str, upload_id: str) -> Upload:
+        """Go on with an upload."""
+        opening = partial(self.inner.open_upload, key, upload_id)
+        return self._wrap(await self._retry(opening, what=f"resumed upload of {key}"))
+
+    async def list_uploads(self, prefix: str = "") -> AsyncGenerator[UploadInfo, None]:
+        """Iterate over the unfinished uploads; as `list` does."""
+        seen: set[tuple[str, str]] = set()
+        uploads = self._items(lambda: self.inner.list_uploads(prefix), what=f"list of uploads of {prefix}*")
+        async with aclosing(uploads):
+            async for info in uploads:
+                if (info.key, info.upload_id) not in seen:
+                    seen.add((info.key, info.upload_id))
+                    yield info
+
+    def _wrap(self, upload: Upload) -> Upload:
+        kind = ReliableSequentialUpload if isinstance(upload, SequentialUpload) else ReliableUpload
+        return kind(upload, self._retry, partial(holds, self.inner, upload.key))
+
+
+class _SingleWriterBackend(_ReliableBackend, SingleWriter):
+    """Be reliable, for one writer."""
+
+
+class _SingleWriterMultipart(_ReliableMultipart, SingleWriter):
+    """Be reliable with parts, for one writer."""

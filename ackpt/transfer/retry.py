@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
-from ackpt.errors import InvalidOptionError, TransientError
+from ackpt.errors import InvalidOptionError, StorageError, TransientError
 
 T = TypeVar("T")
 
@@ -170,3 +170,37 @@ class _Course:
         return (
             f"gave up on {self._what} after {self._failures} of {self._attempts} attempts in {elapsed:.1f} s"
         )
+
+
+async def settled(
+    retry: Retry,
+    request: Callable[[], Awaitable[T]],
+    *,
+    refusals: type[StorageError] | tuple[type[StorageError], ...],
+    done: Callable[[], Awaitable[T | None]],
+    what: str,
+) -> T:
+    """Retry a request that may take effect although its reply gets lost, and can do so once only.
+
+    A refusal after an attempt that ended without an answer may be the work of that attempt: then
+    `done` says what it had as its result, or None if it was not ours.
+
+    Raises:
+        StorageError: the refusal, when it has nothing to do with us, or what `retry` raises.
+    """
+    unanswered = False
+
+    async def attempt() -> T:
+        nonlocal unanswered
+        try:
+            return await request()
+        except TransientError:
+            unanswered = True
+            raise
+        except refusals:
+            result = await done() if unanswered else None
+            if result is None:
+                raise
+            return result
+
+    return await retry(attempt, what=what)
