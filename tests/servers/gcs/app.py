@@ -68,6 +68,7 @@ class GCSApp:
             "objects.get_media": json_api.get_media,
             "objects.list": json_api.list,
             "objects.delete": json_api.delete,
+            "objects.move": json_api.move,
             "objects.insert": uploads.multipart,
             "objects.insert_media": uploads.media,
             "resumable.start": self.resumable.start,

@@ -50,14 +50,14 @@ class Preconditions:
     not_match: int | None = None
 
     @classmethod
-    def of(cls, query: Mapping[str, str]) -> Preconditions:
-        """Read the JSON API's query parameters.
+    def of(cls, query: Mapping[str, str], prefix: str = "if") -> Preconditions:
+        """Read the JSON API's query parameters, about the target or (`ifSource`) about the source.
 
         Raises:
             Problem: 400, not a number.
         """
         values: list[int | None] = []
-        for name in ("ifGenerationMatch", "ifGenerationNotMatch"):
+        for name in (f"{prefix}GenerationMatch", f"{prefix}GenerationNotMatch"):
             text = query.get(name)
             if text is not None and re.fullmatch(r"[0-9]{1,19}", text) is None:
                 raise invalid(f"{name}: expected a generation, got {text!r}", "InvalidArgument")
@@ -172,10 +172,18 @@ class Catalog:
         """
         found = self.get(bucket, name)
         conditions.check(found.generation)
-        del self._objects[bucket][name]
-        self._names[bucket].remove(name)
-        self._object_records.remove(f"{bucket}/{name}")
+        self._drop(found)
         self._blobs.discard([blob.id for blob in found.blobs])
+
+    def move(self, found: StoredObject, name: str, conditions: Preconditions) -> StoredObject:
+        """Give an object another name, over what `conditions` allow.
+
+        Raises:
+            Problem: 412, the live generation under the new name is not the one asked for.
+        """
+        moved = self.put(replace(found, name=name), conditions)
+        self._drop(found)
+        return moved
 
     def names(self, bucket: str, prefix: str, after: str) -> Iterator[str]:
         """Iterate over the names with `prefix` behind `after`, in the order of their UTF-8 bytes.
@@ -190,6 +198,11 @@ class Catalog:
                 break
             if name.encode() > after.encode():
                 yield name
+
+    def _drop(self, found: StoredObject) -> None:
+        del self._objects[found.bucket][found.name]
+        self._names[found.bucket].remove(found.name)
+        self._object_records.remove(f"{found.bucket}/{found.name}")
 
     def _add(self, new: StoredObject) -> None:
         if new.name not in self._objects[new.bucket]:

@@ -34,6 +34,7 @@ class Exchange:
     operation: str
     bucket: str
     name: str
+    to: str = ""
     corrupt: bool = False
     received: int = 0
     extra: dict[str, str] = field(default_factory=dict)
@@ -66,6 +67,7 @@ class Exchange:
             operation=operation,
             bucket=found.bucket,
             name=found.name,
+            to=found.to,
         )
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.servers.gcs.blobs import BlobFolder
-from tests.servers.gcs.catalog import Catalog, Preconditions, StoredObject
+from tests.servers.gcs.catalog import Catalog, Preconditions, StoredObject, check_name
 from tests.servers.gcs.exchange import Exchange, customer_key
 from tests.servers.gcs.problems import Problem, invalid, no_object
 from tests.servers.gcs.resources import answer, resource
@@ -114,6 +114,19 @@ class JsonApi:
         found = self._found(exchange, conditions=False)
         self._catalog.delete(found.bucket, found.name, Preconditions.of(exchange.query))
         return web.Response(status=204)
+
+    async def move(self, exchange: Exchange) -> web.StreamResponse:
+        """Rename an object atomically; the new name has a new generation.
+
+        https://cloud.google.com/storage/docs/json_api/v1/objects/move
+        """
+        found = self._found(exchange, conditions=False)
+        Preconditions.of(exchange.query, prefix="ifSource").check(found.generation)
+        check_name(exchange.to)
+        if exchange.to == exchange.name:
+            raise invalid("The source and destination must have different object names.")
+        moved = self._catalog.move(found, exchange.to, Preconditions.of(exchange.query))
+        return answer(resource(moved, key_sha256=customer_key(exchange.headers)))
 
     def _bucket(self, name: str) -> dict[str, Any]:
         fields = self._catalog.bucket(name)

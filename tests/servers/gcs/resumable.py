@@ -6,9 +6,11 @@ https://cloud.google.com/storage/docs/performing-resumable-uploads
 
 from __future__ import annotations
 
+import asyncio
 import re
 import uuid
-from dataclasses import asdict, dataclass, field, replace
+from collections import defaultdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -44,7 +46,6 @@ class Session:
     key_sha256: str | None
     state: str = "open"
     generation: int = 0
-    busy: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,8 @@ class ResumableUploads:
         self._catalog = catalog
         self._blobs = blobs
         self._records = Records(folder / "sessions")
-        self._sessions = {each["id"]: Session(**{**each, "busy": False}) for each in self._records}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._sessions = {each["id"]: Session(**each) for each in self._records}
 
     def expire(self, state: str = "expired") -> int:
         """End all open sessions, as a week does; return how many there were."""
@@ -121,16 +123,12 @@ class ResumableUploads:
         session = self._open(exchange)
         if key != session.key_sha256:
             raise Problem(400, "InvalidArgument", "customerEncryptionKeyIsIncorrect", "wrong or no key")
-        if session.busy:
-            raise Problem(503, "ServiceUnavailable", "backendError", "the session is used by another request")
-        session.busy = True
-        try:
+        # A request whose client went away ends at once; the next one waits for that.
+        async with self._locks[session.id]:
             if asked.start is not None and asked.stop is not None:
                 await self._append(session, exchange, asked)
             if asked.total is not None and self._blobs.size(session.blob) == asked.total:
                 return await self._finish(session, exchange, before=asked.start)
-        finally:
-            session.busy = False
         return self._incomplete(session)
 
     async def _append(self, session: Session, exchange: Exchange, asked: ContentRange) -> None:

@@ -13,6 +13,7 @@ class Route:
     operation: str
     bucket: str = ""
     name: str = ""
+    to: str = ""
 
 
 def route(method: str, segments: Sequence[str], query: Mapping[str, str]) -> Route:
@@ -41,6 +42,8 @@ def _json(method: str, rest: Sequence[str], query: Mapping[str, str]) -> Route:
         case "GET", [bucket, "o", name]:
             media = query.get("alt") == "media"
             return Route(operation="objects.get_media" if media else "objects.get", bucket=bucket, name=name)
+        case "POST", [bucket, "o", name, "moveTo", "o", to]:
+            return Route(operation="objects.move", bucket=bucket, name=name, to=to)
         case "DELETE", [bucket, "o", name]:
             return Route(operation="objects.delete", bucket=bucket, name=name)
     return Route(operation="unknown")

@@ -5,7 +5,9 @@ https://cloud.google.com/storage/docs/multipart-uploads
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,6 +76,7 @@ class XmlUploads:
         self._blobs = blobs
         self._records = Records(folder / "multipart")
         self._uploads: dict[str, MultipartUpload] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         for record in self._records:
             parts = [Part(**{**each, "blob": Blob(**each["blob"])}) for each in record["parts"].values()]
             record["parts"] = {part.number: part for part in parts}
@@ -173,7 +176,11 @@ class XmlUploads:
         _no_preconditions(exchange)
         if exchange.request.content_length is None:
             raise length_required()
-        upload = self._upload(exchange)
+        # Of two requests that complete one upload, the second waits, and then finds it gone.
+        async with self._locks[exchange.query["uploadId"]]:
+            return await self._complete(exchange, self._upload(exchange))
+
+    async def _complete(self, exchange: Exchange, upload: MultipartUpload) -> web.StreamResponse:
         chosen: list[Part] = []
         for number, etag in read_complete(await exchange.read()):
             part = upload.parts.get(number)
@@ -186,24 +193,19 @@ class XmlUploads:
             if part.blob.size < MIN_PART:
                 message = f"Part {part.number} is smaller than the minimum allowed size of {MIN_PART} bytes."
                 raise invalid(message, "EntityTooSmall")
-        # Taken off the list first: of two requests that complete one upload, one finds it gone.
+        stored = await store(
+            self._catalog,
+            self._blobs,
+            bucket=upload.bucket,
+            name=upload.name,
+            parts=tuple(part.blob for part in chosen),
+            given=Hashes(),
+            conditions=Preconditions(),
+            metadata=upload.metadata,
+            key_sha256=upload.key_sha256,
+            md5=False,  # "MD5 hashes don't exist for objects uploaded using this method"
+        )
         del self._uploads[upload.id]
-        try:
-            stored = await store(
-                self._catalog,
-                self._blobs,
-                bucket=upload.bucket,
-                name=upload.name,
-                parts=tuple(part.blob for part in chosen),
-                given=Hashes(),
-                conditions=Preconditions(),
-                metadata=upload.metadata,
-                key_sha256=upload.key_sha256,
-                md5=False,  # "MD5 hashes don't exist for objects uploaded using this method"
-            )
-        except BaseException:
-            self._uploads[upload.id] = upload
-            raise
         self._records.remove(upload.id)
         used = {part.number for part in chosen}
         self._blobs.discard([part.blob.id for number, part in upload.parts.items() if number not in used])
@@ -211,7 +213,8 @@ class XmlUploads:
 
     async def abort(self, exchange: Exchange) -> web.StreamResponse:
         """https://cloud.google.com/storage/docs/xml-api/delete-multipart."""
-        self._end(self._upload(exchange))
+        async with self._locks[exchange.query["uploadId"]]:
+            self._end(self._upload(exchange))
         return web.Response(status=204)
 
     async def list(self, exchange: Exchange) -> web.StreamResponse:

@@ -1,0 +1,203 @@
+"""Tokens: found as google-auth finds them, renewed before they expire, by one thread at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import google.auth
+import google.auth.credentials
+import google.auth.exceptions
+import google.auth.transport.requests
+from google.auth import impersonated_credentials
+from google.auth.credentials import TokenState
+from google.oauth2 import service_account
+
+from ackpt.backends.gs.endpoint import universe
+from ackpt.errors import AuthenticationError, StorageError, TransientError
+
+if TYPE_CHECKING:
+    from ackpt.backends.gs.options import GSOptions
+
+_log = logging.getLogger(__name__)
+
+SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
+"""Read and write objects, not access control: https://cloud.google.com/storage/docs/authentication"""
+
+_RENEW_SECS = 180.0
+_REASON_CHARS = 300
+
+
+class Tokens(ABC):
+    """Give requests their authorization; used on one event loop."""
+
+    @abstractmethod
+    async def headers(self) -> Mapping[str, str]:
+        """Return the headers for a request, with a token that is valid now.
+
+        Raises:
+            AuthenticationError: there are no credentials, or they cannot be renewed.
+            TransientError: the token server did not answer.
+        """
+
+    @abstractmethod
+    async def renew(self, refused: Mapping[str, str]) -> bool:
+        """Get another token after `refused` was answered with 401; tell whether there is one."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Give up a renewal under way; idempotent."""
+
+
+class NoTokens(Tokens):
+    """Send requests as nobody."""
+
+    async def headers(self) -> Mapping[str, str]:
+        """Return none."""
+        return {}
+
+    async def renew(self, refused: Mapping[str, str]) -> bool:
+        """Tell that there is nothing to renew."""
+        return False
+
+    async def aclose(self) -> None:
+        """Do nothing."""
+
+
+class GoogleTokens(Tokens):
+    """Take tokens from google-auth, whose calls block and so run on a worker thread."""
+
+    def __init__(self, options: GSOptions) -> None:
+        self._options = options
+        self._credentials: google.auth.credentials.Credentials | None = None
+        self._renewal: asyncio.Task[None] | None = None
+
+    async def headers(self) -> Mapping[str, str]:
+        """Return the authorization, renewed where it is stale; see `Tokens.headers`."""
+        state = TokenState.INVALID if self._credentials is None else self._credentials.token_state
+        if state is not TokenState.FRESH:
+            try:
+                await self._renewed()
+            except TransientError as error:
+                # Stale is not expired: google-auth asks for a new token some minutes ahead.
+                if state is TokenState.INVALID:
+                    raise
+                _log.warning("the token for gs:// could not be renewed yet, and is used as it is: %s", error)
+        return self._written()
+
+    async def renew(self, refused: Mapping[str, str]) -> bool:
+        """Renew, unless another request has done so since `refused` was written."""
+        if self._written() == refused:
+            await self._renewed()
+        return self._written() != refused
+
+    async def aclose(self) -> None:
+        """Give up a renewal under way; its thread ends by itself and is not waited for."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.wait([self._renewal])
+
+    def _written(self) -> Mapping[str, str]:
+        headers: dict[str, str] = {}
+        assert self._credentials is not None, "a token was asked for before"
+        self._credentials.apply(headers)  # type: ignore[no-untyped-call]
+        return headers
+
+    async def _renewed(self) -> None:
+        """Wait for the one renewal under way, begun here if there is none.
+
+        It is a task of its own: a request that is cancelled must not take along the renewal that
+        other requests wait for, nor let a second thread loose on the same credentials.
+        """
+        if self._renewal is None:
+            self._renewal = asyncio.create_task(self._renew(), name="gs-token")
+            self._renewal.add_done_callback(self._settle)
+        await asyncio.shield(self._renewal)
+
+    def _settle(self, renewal: asyncio.Task[None]) -> None:
+        self._renewal = None
+        if not renewal.cancelled():
+            renewal.exception()  # told to whoever waits; nobody may be left
+
+    async def _renew(self) -> None:
+        try:
+            async with asyncio.timeout(_RENEW_SECS):
+                self._credentials = await asyncio.to_thread(_renew, self._credentials, self._options)
+        except TimeoutError as error:
+            raise TransientError(f"no token for gs:// within {_RENEW_SECS:g} s") from error
+
+
+def find_tokens(options: GSOptions, *, emulated: bool) -> Tokens:
+    """Choose by what the URL asks for; an emulator gets no credentials unless it does.
+
+    As google-cloud-storage does (googleapis/python-storage: google/cloud/storage/client.py).
+    """
+    asked = options.credentials is not None or options.impersonate is not None
+    anonymous = (emulated and not asked) if options.anonymous is None else options.anonymous
+    return NoTokens() if anonymous else GoogleTokens(options)
+
+
+def _renew(
+    credentials: google.auth.credentials.Credentials | None, options: GSOptions
+) -> google.auth.credentials.Credentials:
+    """Find the credentials if need be, and get a token; blocks."""
+    try:
+        found = load(options) if credentials is None else credentials
+        found.refresh(google.auth.transport.requests.Request())  # type: ignore[no-untyped-call]
+    except google.auth.exceptions.MalformedError as error:
+        raise _auth_error(error) from error
+    except google.auth.exceptions.DefaultCredentialsError as error:
+        raise AuthenticationError(
+            f"no credentials for gs:// ({_reason(error)}); run: gcloud auth application-default login, or "
+            "name a key file in GOOGLE_APPLICATION_CREDENTIALS or the URL option 'credentials', or give "
+            "anonymous=true for a public bucket"
+        ) from error
+    except (google.auth.exceptions.GoogleAuthError, OSError, ValueError) as error:
+        raise _auth_error(error) from error
+    return found
+
+
+def load(options: GSOptions) -> google.auth.credentials.Credentials:
+    """Find credentials; reads files, and may ask a metadata server. Raises google-auth's errors."""
+    credentials: google.auth.credentials.Credentials
+    if options.credentials is not None:
+        credentials = service_account.Credentials.from_service_account_file(  # type: ignore[no-untyped-call]
+            options.credentials, scopes=[SCOPE]
+        )
+    else:
+        credentials, _ = google.auth.default(scopes=[SCOPE])
+    if options.impersonate is not None:
+        credentials = impersonated_credentials.Credentials(  # type: ignore[no-untyped-call]
+            source_credentials=credentials, target_principal=options.impersonate, target_scopes=[SCOPE]
+        )
+    if options.project is not None and isinstance(
+        credentials, google.auth.credentials.CredentialsWithQuotaProject
+    ):
+        credentials = credentials.with_quota_project(options.project)  # type: ignore[no-untyped-call]
+    if credentials.universe_domain != universe(options):
+        raise AuthenticationError(
+            f"the credentials belong to the universe domain {credentials.universe_domain!r}, the URL to "
+            f"{universe(options)!r}; give the URL option universe_domain, or other credentials"
+        )
+    return credentials
+
+
+def _auth_error(error: Exception) -> StorageError:
+    what = f"no token for gs:// ({_reason(error)})"
+    if isinstance(error, google.auth.exceptions.GoogleAuthError) and error.retryable:
+        return TransientError(what)
+    if isinstance(error, google.auth.exceptions.TransportError):
+        return TransientError(what)
+    return AuthenticationError(
+        f"{what}; check the key file, or log in again: gcloud auth application-default login"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Tell an error's first words, and drop the rest: a token server's whole answer follows them."""
+    if isinstance(error, google.auth.exceptions.GoogleAuthError):
+        error.args = error.args[:1]
+    return " ".join(str(error).split())[:_REASON_CHARS]
