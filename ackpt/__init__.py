@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = [
     "AckptError",
     "AsyncCheckpointSaverHook",
-    "BackgroundCheckpointer",
     "Backend",
+    "BackgroundCheckpointer",
     "Block",
     "CheckpointListener",
     "Checkpointer",

@@ -85,6 +85,7 @@ def conflict(there: Manifest, size: int) -> StepConflictError:
     return StepConflictError(
         f"step {there.step} is committed already as {there.prefix} with other content "
         f"({there.size} bytes, written {there.created.isoformat(timespec='seconds')} by {there.writer}; "
-        f"this save has {size} bytes); it was kept: restore from it before training on, or use another target",
+        f"this save has {size} bytes); it was kept: restore from it before training on, or use "
+        "another target",
         step=there.step,
     )

@@ -92,7 +92,8 @@ async def claim_run(backend: Backend, *, writer: str) -> Claim:
             continue
         return claim
     raise ConditionFailedError(
-        f"{KEY} was claimed by other writers {_CLAIM_ATTEMPTS} times in a row; a run takes one writer at a time",
+        f"{KEY} was claimed by other writers {_CLAIM_ATTEMPTS} times in a row; "
+        "a run takes one writer at a time",
         key=KEY,
     )
 
@@ -114,6 +115,6 @@ async def check_claim(backend: Backend, claim: Claim) -> None:
     if there != claim:
         by = f"attempt {there.attempt}, since {there.time}" if there else "nobody; the claim was deleted"
         raise FencedError(
-            f"this writer (attempt {claim.attempt}, since {claim.time}) no longer holds the run: it was taken "
-            f"over ({by}); nothing was committed or deleted: stop this process"
+            f"this writer (attempt {claim.attempt}, since {claim.time}) no longer holds the run: it was "
+            f"taken over ({by}); nothing was committed or deleted: stop this process"
         )

@@ -127,9 +127,9 @@ class Sender:
         if file.key == f"{request.prefix}.meta":
             return None
         raise StepConflictError(
-            f"{there.key} is there already with other content ({there.size} bytes; this save has {file.size}), "
-            f"and was not written by ackpt; it was left as it is, and step {request.step} is not saved: restore "
-            "from it before training on, or use another target",
+            f"{there.key} is there already with other content ({there.size} bytes; this save has "
+            f"{file.size}), and was not written by ackpt; it was left as it is, and step {request.step} is "
+            "not saved: restore from it before training on, or use another target",
             step=request.step,
         )
 
