@@ -1,0 +1,1 @@
+"""The insides of the `file` backend; `ackpt.backends.file` is its face."""
