@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 from ackpt.backends.base import Backend
+from ackpt.errors import ChecksumMismatchError, LocalFileError
+from ackpt.options import MiB
+from ackpt.transfer.checksum import combine, crc32c_of_file
 from ackpt.transfer.context import Transfer
+from ackpt.transfer.fan_out import fan_out
+from ackpt.transfer.local import local_errors
+from ackpt.transfer.plan import Part, plan_parts
+from ackpt.transfer.progress import Progress
+from ackpt.transfer.reliable import reliable
+from ackpt.transfer.target import Target
+
+_TRIES: Final = 2
+_WRITE_BYTES: Final = 1 * MiB
+"""What one range collects before a thread writes it."""
+
+_LEASE_BYTES: Final = 2 * _WRITE_BYTES
+_WRITE_BLOCKS: Final = 256
 
 
 async def download_object(
@@ -22,14 +42,106 @@ async def download_object(
     """Fetch the object `key` into `path`, which appears whole, verified and durable, or not at all.
 
     `size` and `crc32c` are what the manifest promises (None: not known, the size alone is compared).
-    A file that is there already with both is kept, so that a restore resumes file by file.
-    `path`'s folder must exist.
-    `on_progress` is called with the bytes newly fetched (or found).
+    A file that is there already with both is kept, so that a restore resumes file by file; any
+    other is replaced. `path`'s folder must exist.
+    `on_progress` is called with the bytes newly fetched (or found), and with a negative number when
+    they must be fetched again.
 
     Raises:
         NotFoundError: there is no such object.
         ChecksumMismatchError: the object's bytes are not what was promised, twice.
-        StagingError, StorageFullError: the file cannot be written.
+        LocalFileError, StorageFullError: the file cannot be written.
         StorageError: what the store said, after the retries.
     """
-    raise NotImplementedError
+    progress = Progress(on_progress)
+    if crc32c is not None and await asyncio.to_thread(_is_there, path, size, crc32c):
+        progress.add(size)
+        return
+    fetch = _Fetch(reliable(backend, transfer.retry), key, transfer, progress)
+
+    async def attempt() -> None:
+        target = await Target.create(path, size)
+        try:
+            if crc32c is None or not size:  # else the bytes themselves tell
+                await fetch.check_size(size)
+            came = await fetch.into(target, size)
+            if crc32c is not None and came != crc32c:
+                raise _WrongBytesError(
+                    f"{key}: expected {size} bytes with crc32c {crc32c:08x}, came with {came:08x}; "
+                    "the object is damaged",
+                    key=key,
+                )
+            await target.publish()
+        except BaseException as error:
+            progress.take_back()
+            await target.discard(error)
+            raise
+
+    await transfer.retry(attempt, what=f"download of {key}", on=_WrongBytesError, attempts=_TRIES)
+
+
+class _WrongBytesError(ChecksumMismatchError):
+    """Report an object that is not what was promised, apart from a request that brought other bytes."""
+
+
+class _Fetch:
+    """Read one object, many ranges at a time."""
+
+    def __init__(self, store: Backend, key: str, transfer: Transfer, progress: Progress) -> None:
+        self._store = store
+        self._key = key
+        self._budget = transfer.budget
+        self._part_bytes = transfer.options.part_bytes
+        self._progress = progress
+
+    async def check_size(self, size: int) -> None:
+        """Compare the size that the store reports with the one that was promised."""
+        info = await self._store.head(self._key)
+        if info.size != size:
+            raise _WrongBytesError(
+                f"{self._key}: expected {size} bytes, the store reports {info.size}", key=self._key
+            )
+
+    async def into(self, target: Target, size: int) -> int:
+        """Write all ranges to `target` and return the CRC-32C of the whole."""
+        plan = plan_parts(size, self._part_bytes)
+        values = await fan_out(
+            [partial(self._range, target, part) for part in plan], limit=self._budget.connections
+        )
+        whole = 0
+        for part, value in zip(plan, values, strict=True):
+            whole = combine(whole, value, part.size)
+        return whole
+
+    async def _range(self, target: Target, part: Part) -> int:
+        """Write one range to `target` and return its CRC-32C."""
+        async with self._budget.connection(), self._budget.memory(min(part.size, _LEASE_BYTES)):
+            value, written, held = 0, part.start, 0
+            blocks: list[bytes] = []
+            async with aclosing(self._store.get(self._key, part.start, part.stop)) as stream:
+                async for block in stream:
+                    await self._budget.rate.take(len(block))
+                    blocks.append(block)
+                    held += len(block)
+                    if held >= _WRITE_BYTES or len(blocks) >= _WRITE_BLOCKS:
+                        value = await target.write(blocks, written, value)
+                        written, held, blocks = written + held, 0, []
+            value = await target.write(blocks, written, value)
+            written += held
+        if written != part.stop:
+            raise _WrongBytesError(
+                f"{self._key}: expected bytes {part.start} to {part.stop}, came {written - part.start}; "
+                "the object has another size than was promised",
+                key=self._key,
+            )
+        self._progress.add(part.size)
+        return value
+
+
+def _is_there(path: Path, size: int, crc32c: int) -> bool:
+    """Tell whether the file is there already, whole."""
+    try:
+        with local_errors(path):
+            return path.stat().st_size == size and crc32c_of_file(path) == crc32c
+    except LocalFileError:
+        return False

@@ -1,0 +1,123 @@
+"""A local file on its way: written at any place, then there whole and durable, or never there at all."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+import secrets
+from collections.abc import Sequence
+from io import FileIO
+from pathlib import Path
+from typing import Final
+
+from ackpt.transfer.checksum import crc32c
+from ackpt.transfer.clean_up import clean_up
+from ackpt.transfer.local import OpenFile, local_errors
+
+_UNLINK_SECS: Final = 10.0
+_NO_ROOM_AHEAD = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
+
+
+class Target:
+    """Write a file beside its name, and put it there at the end.
+
+    Make one with `create`, and end it with `publish` or `discard`. All disk work is done by worker
+    threads; `LocalFileError` and `StorageFullError` say what was wrong with it.
+    """
+
+    def __init__(self, path: Path, temporary: Path, file: OpenFile) -> None:
+        self._path = path
+        self._temporary = temporary
+        self._file = file
+
+    @classmethod
+    async def create(cls, path: Path, size: int) -> Target:
+        """Begin, with room on the disk for `size` bytes where the file system can reserve it."""
+        with local_errors(path):
+            # On the loop: if a thread created it, a cancellation could leave it behind.
+            temporary, file = _open_beside(path)
+        target = cls(path, temporary, OpenFile(file))
+        try:
+            await target._file.run(_reserve, temporary, size)
+        except BaseException as error:
+            await target.discard(error)
+            raise
+        return target
+
+    async def write(self, blocks: Sequence[bytes], position: int, value: int) -> int:
+        """Write `blocks` at `position`; return their CRC-32C, going on from `value`."""
+        return await self._file.run(_write, self._temporary, blocks, position, value)
+
+    async def publish(self) -> None:
+        """Make the file durable and give it its name, in place of what had it."""
+        await self._file.run(_publish, self._temporary, self._path)
+        self._file.close()
+
+    async def discard(self, error: BaseException) -> None:
+        """Remove what was written, because of `error`; also when cancelled, and for a bounded time."""
+
+        async def unlink() -> None:
+            await asyncio.to_thread(self._temporary.unlink, missing_ok=True)
+
+        try:
+            await clean_up(unlink, secs=_UNLINK_SECS, after=error, what=f"{self._temporary} was not removed")
+        finally:
+            self._file.close()  # last: who waits for the lock must find the name gone
+
+
+def _open_beside(path: Path) -> tuple[Path, FileIO]:
+    """Open an empty temporary file that is ours alone: the one that a killed process left, or a new one.
+
+    The lock tells the two apart, and ends with its process. A file that we could lock only after
+    its owner had renamed or removed it is no longer at its name.
+    """
+    usual = path.with_name(f".{path.name}.part")
+    file = FileIO(os.open(usual, os.O_CREAT | os.O_RDWR, 0o666), "r+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(file.fileno()), os.stat(usual)):
+            file.truncate(0)
+            return usual, file
+    except OSError:  # somebody else's, or a file system without locks
+        pass
+    file.close()
+    unusual = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    return unusual, FileIO(os.open(unusual, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666), "r+")
+
+
+def _reserve(descriptor: int, path: Path, size: int) -> None:
+    """Fail now, and not after gigabytes, where there is no room."""
+    if not size or not hasattr(os, "posix_fallocate"):
+        return
+    with local_errors(path):
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            if error.errno not in _NO_ROOM_AHEAD:
+                raise
+
+
+def _write(descriptor: int, path: Path, blocks: Sequence[bytes], position: int, value: int) -> int:
+    with local_errors(path):
+        for block in blocks:
+            value = crc32c(block, value)
+            view = memoryview(block)
+            while view:
+                written = os.pwrite(descriptor, view, position)
+                position += written
+                view = view[written:]
+    return value
+
+
+def _publish(descriptor: int, temporary: Path, path: Path) -> None:
+    """Put the bytes on the disk before the name, and then the name: a crash shows no hole."""
+    with local_errors(path):
+        os.fsync(descriptor)
+        temporary.rename(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
