@@ -1,55 +1,71 @@
 # The two commands are `make demo` and `make test`; each does all of its own set-up.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+
+# TensorFlow 2.15 ends at Python 3.11, where ackpt begins.
+PYTHON ?= $(shell for python in python3.11 python3 python; do \
+	$$python -c 'import ensurepip, sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
 URL ?= file://$(CURDIR)/demo-run/bucket
 
 VENV := .venv
 LATEST := .venv-latest
 STAMP := $(VENV)/.ackpt-installed
 STAMP_LATEST := $(LATEST)/.ackpt-installed
-INPUTS := pyproject.toml constraints/tensorflow-2.15.txt constraints/tensorflow-latest.txt
 
-.PHONY: help install install-latest test test-latest check demo demo-gs bench clean
+.DELETE_ON_ERROR:
+.PHONY: help install install-latest lock test test-latest check demo demo-gs kill bench clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 install: $(STAMP)  ## Make .venv: TensorFlow 2.15.1 and everything for development
 
-install-latest: $(STAMP_LATEST)  ## Make .venv-latest: the newest TensorFlow
+install-latest: $(STAMP_LATEST)  ## Make .venv-latest: the newest TensorFlow that is known to work
 
-$(STAMP): $(INPUTS)
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)/bin/python -m pip install --quiet -c constraints/tensorflow-2.15.txt tensorflow-cpu -e '.[dev]'
-	touch $@
+# $(call make_venv,folder,constraints,dependency groups)
+define make_venv
+	@test -x $(1)/bin/python || test -n '$(PYTHON)' || { echo >&2 \
+	  'no Python 3.11 with venv was found: install python3.11 and python3.11-venv, or say make PYTHON=…'; exit 1; }
+	test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install --quiet --constraint $(2) pip
+	$(1)/bin/python -m pip install --quiet --constraint $(2) --build-constraint $(2) \
+	  $(foreach group,$(3),--group $(group)) --editable '.[all,testing]'
+	$(1)/bin/python -m pip check
+	@touch $(1)/.ackpt-installed
+endef
 
-$(STAMP_LATEST): $(INPUTS)
-	test -x $(LATEST)/bin/python || $(PYTHON) -m venv $(LATEST)
-	$(LATEST)/bin/python -m pip install --quiet --upgrade pip
-	$(LATEST)/bin/python -m pip install --quiet -c constraints/tensorflow-latest.txt tensorflow-cpu -e '.[dev]'
-	touch $@
+$(STAMP): pyproject.toml constraints/tensorflow-2.15.txt
+	$(call make_venv,$(VENV),constraints/tensorflow-2.15.txt,tensorflow dev)
 
-test: install  ## Set everything up and pass the tests, on TensorFlow 2.15.1
+$(STAMP_LATEST): pyproject.toml constraints/tensorflow-latest.txt
+	$(call make_venv,$(LATEST),constraints/tensorflow-latest.txt,tensorflow test)
+
+lock:  ## Write constraints/ anew, from the newest releases that go together
+	$(PYTHON) constraints/lock.py
+
+test: install  ## Pass the tests on TensorFlow 2.15.1
 	$(VENV)/bin/python -m pytest
 
-test-latest: install-latest  ## The same on the newest TensorFlow
+test-latest: install-latest  ## Pass the tests on the newest TensorFlow
 	$(LATEST)/bin/python -m pytest
 
 check: install  ## Lint, format, types, and which room may import which
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
-	$(VENV)/bin/lint-imports
+	$(VENV)/bin/lint-imports --no-logo
 
-demo: install  ## Train, checkpoint, be killed, resume; URL=… for another target
-	$(VENV)/bin/python -m demo.run --url '$(URL)'
+demo: install  ## Train, be killed in the middle of a save, resume, evaluate; URL=… for another target
+	$(VENV)/bin/python -m demo --url '$(URL)'
 
 demo-gs: install  ## The same, against a local Google Cloud Storage server
-	$(VENV)/bin/python -m demo.run --gs
+	$(VENV)/bin/python -m demo --gs
+
+kill: install  ## Kill the demo's training at 20 random moments; each time it has to come back
+	$(VENV)/bin/python -m demo.kill_many
 
 bench: install  ## Measure against the peers
 	$(VENV)/bin/python bench/torn.py
 	$(VENV)/bin/python bench/stall.py
 
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) $(LATEST) demo-run build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(LATEST) demo-run build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
