@@ -28,7 +28,7 @@ _LEAVE_SECS = 5.0
 
 @pytest.fixture(autouse=True)
 def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide the developer's credentials and proxies, look for no metadata server, and stage in a folder apart."""
+    """Hide the developer's credentials and proxies, ask no metadata server, and stage in a folder apart."""
     for name in _FOREIGN:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
