@@ -17,6 +17,7 @@ from ackpt.checkpoint.retention import KeepAll, Retention
 from ackpt.checkpoint.staged import StagedFile
 from ackpt.checkpoint.staging import StagingFolder, staging_folder
 from ackpt.engine.failure import FailurePolicy, FailureTally, Tolerate
+from ackpt.engine.heartbeat import Heartbeat
 from ackpt.engine.listeners import CheckpointListener, Dispatcher
 from ackpt.engine.log import log_event
 from ackpt.engine.overlap import Coalesce, Overlap, Refuse, Start, admit, blocks
@@ -88,6 +89,7 @@ class Checkpointer:
         self._moved = asyncio.Event()
         self._closed = False
         self._claim: Claim | None = None
+        self._heartbeat: Heartbeat | None = None
         self.tally = FailureTally(failure)
 
     @property
@@ -140,7 +142,10 @@ class Checkpointer:
             await self._store.aclose()
             self._staging.unlock()
             raise
+        self._heartbeat = Heartbeat(self._store, writer=self._claim.writer)
+        self._heartbeat.start()
         self._pipeline = pipeline
+        self._retain(self._claim)
 
     async def submit(
         self, snapshot: Snapshot, *, stall_secs: float = 0.0, metrics: Mapping[str, float] | None = None
@@ -234,6 +239,8 @@ class Checkpointer:
                 self._retaining.cancel()
                 await asyncio.wait([self._retaining])
             await self._dispatcher.aclose()
+            if self._heartbeat is not None:
+                await self._heartbeat.aclose()
             await self._store.aclose()
             self._staging.unlock()
         return clean

@@ -1,0 +1,34 @@
+"""The lease: a small object that a living saver renews, so that a sweep leaves its work alone."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from ackpt.backends.base import Backend
+from ackpt.errors import NotFoundError
+from ackpt.transfer.body import BytesBody
+
+KEY = ".ackpt/lease.json"
+RENEW_SECS = 60.0
+EXPIRES = timedelta(minutes=15)
+"""Much longer than the time between renewals: clocks differ, and a busy host is late."""
+
+
+async def renew_lease(backend: Backend, *, writer: str) -> None:
+    """Say that `writer` is alive."""
+    await backend.put(KEY, BytesBody(json.dumps({"writer": writer}).encode()))
+
+
+async def end_lease(backend: Backend) -> None:
+    """Say that no saver is at work any more."""
+    await backend.delete(KEY)
+
+
+async def is_leased(backend: Backend, *, now: datetime | None = None) -> bool:
+    """Tell whether a saver renewed its lease lately, by the store's own clock for the renewal."""
+    try:
+        info = await backend.head(KEY)
+    except NotFoundError:
+        return False
+    return info.modified is None or info.modified > (now or datetime.now(UTC)) - EXPIRES

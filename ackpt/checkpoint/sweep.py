@@ -1,0 +1,132 @@
+"""The sweep: find what dead writers of a run left in its store, and remove it.
+
+Only what an intent or a tombstone of ours accounts for, and open uploads of checkpoints with one;
+never a committed checkpoint, an object of somebody else's, or what a living saver is sending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from ackpt.backends.base import Backend, MultipartBackend, ObjectInfo, UploadInfo
+from ackpt.checkpoint.delete import TOMBSTONE_SUFFIX
+from ackpt.checkpoint.intent import SUFFIX as INTENT_SUFFIX
+from ackpt.checkpoint.lease import is_leased
+from ackpt.checkpoint.manifest import SUFFIX as MANIFEST_SUFFIX
+from ackpt.checkpoint.manifest import split_prefix
+from ackpt.errors import NotFoundError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orphan:
+    """Name one thing to remove: an object, or an open upload (then `upload_id` is set)."""
+
+    kind: Literal["object", "upload"]
+    key: str
+    size: int
+    reason: str
+    upload_id: str | None = None
+
+
+async def find_orphans(
+    backend: Backend, *, older_than: timedelta, now: datetime | None = None
+) -> list[Orphan]:
+    """Return what dead writers left and nobody touched for `older_than`; removes nothing.
+
+    While a saver holds the lease, only checkpoints below the newest committed step count.
+
+    Raises:
+        StorageError: the store cannot be listed.
+    """
+    moment = now or datetime.now(UTC)
+    async with aclosing(backend.list()) as listing:
+        objects = [info async for info in listing]
+    uploads: list[UploadInfo] = []
+    if isinstance(backend, MultipartBackend):
+        async with aclosing(backend.list_uploads()) as listing_uploads:
+            uploads = [info async for info in listing_uploads]
+    leased = await is_leased(backend, now=moment)
+    return orphans(objects, uploads, leased=leased, before=moment - older_than)
+
+
+def orphans(
+    objects: Sequence[ObjectInfo], uploads: Iterable[UploadInfo], *, leased: bool, before: datetime
+) -> list[Orphan]:
+    """Decide, from a listing, what is an orphan: older than `before` in all its parts."""
+    by_key = {info.key: info for info in objects}
+    committed = {_step(key) for key in by_key if _prefix(key, MANIFEST_SUFFIX) is not None}
+    newest = max(committed, default=-1)
+    found: list[Orphan] = []
+    for key in sorted(by_key):
+        prefix = _prefix(key, INTENT_SUFFIX) or _prefix(key, TOMBSTONE_SUFFIX)
+        if prefix is None or (leased and _step(key) >= newest):
+            continue
+        mine = _below(prefix, by_key)
+        open_ones = [each for each in uploads if _is_below(prefix, each.key)]
+        if any(not _is_old(each.modified, before) for each in mine) or any(
+            not _is_old(each.created, before) for each in open_ones
+        ):
+            continue
+        if prefix + MANIFEST_SUFFIX in by_key:
+            mine = [each for each in mine if each.key == key]
+            reason = f"{prefix} is committed; this is left of its sending"
+        else:
+            reason = f"{prefix} was never committed, or is being deleted; its writer is gone"
+        found += [Orphan(kind="object", key=each.key, size=each.size, reason=reason) for each in mine]
+        found += [
+            Orphan(kind="upload", key=each.key, size=0, reason=reason, upload_id=each.upload_id)
+            for each in open_ones
+        ]
+    return found
+
+
+async def remove_orphans(backend: Backend, found: Sequence[Orphan]) -> None:
+    """Remove `found`: uploads, then objects, the intents and tombstones that account for them last.
+
+    Raises:
+        StorageError: one could not be removed; the others after it are left for the next sweep.
+    """
+    for each in sorted(found, key=lambda o: o.key.endswith((INTENT_SUFFIX, TOMBSTONE_SUFFIX))):
+        if each.upload_id is None:
+            await backend.delete(each.key)
+        elif isinstance(backend, MultipartBackend):
+            try:
+                await (await backend.open_upload(each.key, each.upload_id)).abort()
+            except NotFoundError:
+                continue  # it ended between the listing and now, which is what was wanted
+
+
+def _prefix(key: str, suffix: str) -> str | None:
+    if "/" in key or not key.endswith(suffix):
+        return None
+    prefix = key.removesuffix(suffix)
+    try:
+        split_prefix(prefix)
+    except ValueError:
+        return None
+    return prefix
+
+
+def _step(key: str) -> int:
+    for suffix in (MANIFEST_SUFFIX, INTENT_SUFFIX, TOMBSTONE_SUFFIX):
+        prefix = _prefix(key, suffix)
+        if prefix is not None:
+            return split_prefix(prefix)[1]
+    return -1
+
+
+def _is_below(prefix: str, key: str) -> bool:
+    return key.startswith((f"{prefix}.", f"{prefix}/"))
+
+
+def _below(prefix: str, objects: Mapping[str, ObjectInfo]) -> list[ObjectInfo]:
+    return [info for key, info in sorted(objects.items()) if _is_below(prefix, key)]
+
+
+def _is_old(time: datetime | None, before: datetime) -> bool:
+    """Tell whether `time` lies before; what has no time is not touched."""
+    return time is not None and time < before
