@@ -1,6 +1,6 @@
 """The test kit, for backend authors too: a conformance suite and a fault-injecting backend.
 
-The suite needs pytest; the faults do not, so each name is loaded when it is first used.
+The suite needs pytest; the faults do not. So each name is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -10,15 +10,68 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ackpt.testing.conformance import BackendConformance
+    from ackpt.testing.faults import (
+        CorruptedGet,
+        CorruptedPut,
+        Crash,
+        ExpiredToken,
+        ExpiredUpload,
+        Fails,
+        Fault,
+        LostReply,
+        Request,
+        Reset,
+        SimulatedCrash,
+        Slow,
+        Stall,
+        TruncatedGet,
+        Unavailable,
+    )
+    from ackpt.testing.faulty import FaultyBackend, FaultyMultipartBackend, FaultyUpload, inject
+    from ackpt.testing.script import FaultScript, On, RandomFaults, Script
 
-__all__ = ["BackendConformance"]
+__all__ = [
+    "BackendConformance",
+    "CorruptedGet",
+    "CorruptedPut",
+    "Crash",
+    "ExpiredToken",
+    "ExpiredUpload",
+    "Fails",
+    "Fault",
+    "FaultScript",
+    "FaultyBackend",
+    "FaultyMultipartBackend",
+    "FaultyUpload",
+    "LostReply",
+    "On",
+    "RandomFaults",
+    "Request",
+    "Reset",
+    "Script",
+    "SimulatedCrash",
+    "Slow",
+    "Stall",
+    "TruncatedGet",
+    "Unavailable",
+    "inject",
+]
 
-_HOMES = {"BackendConformance": "ackpt.testing.conformance"}
+_HOMES = {
+    "BackendConformance": "conformance",
+    "FaultyBackend": "faulty",
+    "FaultyMultipartBackend": "faulty",
+    "FaultyUpload": "faulty",
+    "inject": "faulty",
+    "FaultScript": "script",
+    "On": "script",
+    "RandomFaults": "script",
+    "Script": "script",
+}
 
 
 def __getattr__(name: str) -> object:
     """Load a public name from its module (PEP 562)."""
-    home = _HOMES.get(name)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(home), name)
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'faults')}"), name)

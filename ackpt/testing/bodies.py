@@ -1,10 +1,11 @@
-"""Bodies that misbehave on purpose: they fail, stall, lie or cancel halfway through."""
+"""Bodies that misbehave on purpose: they fail, stall, lie, cancel or are damaged on the way."""
 
 from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from crc32c import crc32c
 
@@ -96,3 +97,40 @@ class LyingBody(_HalfwayBody):
 
     async def _turn(self) -> None:
         return None
+
+
+class DamagedBody(Body):
+    """Give another body's bytes with one bit flipped, and announce the checksum of just these."""
+
+    def __init__(self, body: Body, at: int) -> None:
+        self._body = body
+        self._at = at
+
+    @property
+    def size(self) -> int:
+        """Return the number of bytes, which is right."""
+        return self._body.size
+
+    async def crc32c(self) -> int:
+        """Return the CRC-32C of the damaged bytes."""
+        value = 0
+        async with aclosing(self.__aiter__()) as blocks:
+            async for block in blocks:
+                value = crc32c(block, value)
+        return value
+
+    async def __aiter__(self) -> AsyncGenerator[memoryview, None]:
+        """Iterate over copies of the blocks, one of them damaged."""
+        position = 0
+        async with aclosing(self._body.__aiter__()) as blocks:
+            async for block in blocks:
+                copy = bytearray(block)
+                if position <= self._at < position + len(copy):
+                    copy[self._at - position] ^= 1
+                position += len(copy)
+                yield memoryview(copy)
+
+    async def read(self) -> bytes:
+        """Return the damaged bytes."""
+        async with aclosing(self.__aiter__()) as blocks:
+            return b"".join([bytes(block) async for block in blocks])
