@@ -153,29 +153,27 @@ def condition_failed(condition: Condition, key: str, *, found: str) -> Condition
 
 @contextmanager
 def transport_errors(purpose: Purpose, endpoint: str, timeout_secs: float) -> Iterator[None]:
-    """Translate what a connection may fail with.
+    """Translate what a connection may fail with; the endpoint is told, never a request's URL.
 
-    The messages of aiohttp's errors hold URLs, and a resumable session's URL is a credential: they
-    stay in the cause's type and are told here by class alone.
+    A resumable session's URL is a credential, and some of aiohttp's messages hold the URL: the cause
+    that is chained is then the one below them.
     """
     try:
         yield
     except aiohttp.ClientConnectorCertificateError as error:
         raise StorageError(
-            f"{purpose}: the certificate of {endpoint} is not trusted: {error.certificate_error}; name your "
+            f"{purpose}: the certificate of {endpoint} is not trusted ({error.certificate_error}); name your "
             "own authority's in SSL_CERT_FILE or REQUESTS_CA_BUNDLE",
             key=purpose.key,
         ) from error
-    except aiohttp.InvalidURL as error:
-        raise StorageError(f"{purpose}: {endpoint} gave an invalid URL", key=purpose.key) from error
     except TimeoutError as error:
         raise TransientError(
             f"{purpose}: no progress with {endpoint} for {timeout_secs:g} s", key=purpose.key
-        ) from error
+        ) from _without_url(error)
     except (aiohttp.ClientError, ssl.SSLError, OSError) as error:
         raise TransientError(
-            f"{purpose}: the connection to {endpoint} failed ({_cause(error)})", key=purpose.key
-        ) from error
+            f"{purpose}: the connection to {endpoint} failed ({_reason(error)})", key=purpose.key
+        ) from _without_url(error)
 
 
 def _not_found(purpose: Purpose, refusal: Refusal) -> StorageError:
@@ -230,9 +228,15 @@ def _from_xml(body: bytes) -> tuple[str, str] | None:
     return fields["Code"], f"{fields.get('Message', '')} {fields.get('Details', '')}"
 
 
-def _cause(error: Exception) -> str:
+def _without_url(error: BaseException | None) -> BaseException | None:
+    """Return the first error of a chain of causes that names no URL."""
+    while error is not None and "://" in str(error):
+        error = error.__cause__
+    return error
+
+
+def _reason(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
-        return error.strerror or type(error.os_error).__name__
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return type(error).__name__
+        return str(error.os_error)
+    below = _without_url(error)
+    return (str(below) if below is not None else "") or type(error).__name__

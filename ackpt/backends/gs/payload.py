@@ -15,8 +15,6 @@ from ackpt.errors import StorageError
 Blocks = Callable[[], AsyncGenerator[bytes | memoryview, None]]
 """Begin an iteration over a body's blocks, from the first; a block is valid until the next is asked for."""
 
-_YIELD_BLOCKS = 8
-
 
 class BlocksPayload(Payload):
     """Send `size` bytes of blocks with a Content-Length, one request's worth, once.
@@ -82,7 +80,7 @@ class BlocksPayload(Payload):
         await self._idle.wait()
 
     async def _send(self, writer: StreamWriter) -> None:
-        sent, last, turns = 0, b"", 0
+        sent, last = 0, b""
         async with aclosing(self._blocks()) as blocks:
             while True:
                 try:
@@ -100,11 +98,9 @@ class BlocksPayload(Payload):
                     block = memoryview(block)[:-1]
                 await self._write(writer, block)
                 del block
-                turns += 1
-                if turns % _YIELD_BLOCKS == 0:
-                    # A body in the page cache and a socket that takes all never yield to the loop,
-                    # which would then not read an early refusal before the connection is reset.
-                    await asyncio.sleep(0)
+                # A body in the page cache and a socket that takes all would never yield to the loop,
+                # and an early refusal would not be read before the connection is reset.
+                await asyncio.sleep(0)
         if sent != self._total:
             self.error = StorageError(
                 f"a body of {self._total} bytes gave {'more' if sent > self._total else sent}"

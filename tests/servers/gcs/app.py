@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 Handler = Callable[[Exchange], Awaitable[web.StreamResponse]]
 
+_LINGER_TURNS = 50
 _BY_SESSION = ("resumable.put", "resumable.status", "resumable.cancel")
 
 
@@ -119,16 +120,17 @@ class GCSApp:
                 async for _ in exchange.body():
                     pass
                 return _refusal(exchange, fault)
-            elif action == "refuse":
+            elif action in ("refuse", "hang_up"):
                 await _read_some(exchange, fault.after_bytes)
-                return await _hang_up(exchange.request, _refusal(exchange, fault))
+                return await _refuse(exchange.request, _refusal(exchange, fault), linger=action == "refuse")
             elif action == "reset_before":
                 await _read_some(exchange, fault.after_bytes)
                 _reset(exchange.request)
                 return web.Response(status=400)
             elif action == "truncate":
                 exchange.extra["truncate_to"] = str(fault.after_bytes)
-        exchange.corrupt = action == "corrupt"
+            elif action == "corrupt":
+                exchange.corrupt_at = fault.after_bytes
         self._authorize(exchange)
         self._bill(exchange)
         response = await handler(exchange)
@@ -210,11 +212,21 @@ def _refusal(exchange: Exchange, fault: Fault) -> web.Response:
     return problem.as_xml() if exchange.operation.startswith("multipart.") else problem.as_json()
 
 
-async def _hang_up(request: web.Request, response: web.Response) -> web.Response:
-    """Answer, and close the connection without reading the rest of the body."""
+async def _refuse(request: web.Request, response: web.Response, *, linger: bool) -> web.Response:
+    """Answer, and close the connection without reading the rest of the body.
+
+    Closed at once, the unread bytes make the kernel send a reset, which may overtake the answer;
+    so servers of the better kind linger until the client has read it and closed.
+    """
     response.force_close()
     await response.prepare(request)
     await response.write_eof()
+    if linger and request.transport is not None:
+        request.transport.pause_reading()
+        for _ in range(_LINGER_TURNS):
+            if request.transport is None or request.transport.is_closing():
+                break
+            await asyncio.sleep(0.01)
     if request.transport is not None:
         request.transport.close()
     return response

@@ -35,7 +35,7 @@ class Exchange:
     bucket: str
     name: str
     to: str = ""
-    corrupt: bool = False
+    corrupt_at: int | None = None
     received: int = 0
     extra: dict[str, str] = field(default_factory=dict)
 
@@ -107,14 +107,18 @@ class Exchange:
                 got += len(data)
                 self.received += len(data)
                 await self.pace.take(len(data))
-                if self.corrupt and data:
-                    self.corrupt = False
-                    data = bytes([data[0] ^ 1]) + data[1:]
-                yield data
+                yield self._damaged(data, got - len(data))
         except (ConnectionError, RequestPayloadError, asyncio.IncompleteReadError) as error:
             raise BodyLost from error
         if expected is not None and got != expected:
             raise BodyLost
+
+    def _damaged(self, data: bytes, position: int) -> bytes:
+        """Change one bit of the body, where a fault says so."""
+        place = -1 if self.corrupt_at is None else self.corrupt_at - position
+        if not 0 <= place < len(data):
+            return data
+        return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
 
     async def read(self, limit: int = 16 << 20) -> bytes:
         """Return the whole body; for documents, not for data."""

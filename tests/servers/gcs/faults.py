@@ -8,7 +8,7 @@ A fault is a JSON object, posted to `/_admin/faults` or given to `GCSServer.faul
      "status": 503, "retry_after": "2",   # for "status"
      "body": "",                          # for "status": what to send instead of an error document
      "seconds": 0.5,                      # for "slow"
-     "after_bytes": 0}                    # for "reset_before", "refuse" and "truncate"
+     "after_bytes": 0}                    # for "reset_before", "refuse", "hang_up", "truncate", "corrupt"
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from typing import Any
 
 ACTIONS = {
     "status": "answer with `status`, having read the body, and do nothing",
-    "refuse": "answer with `status` after `after_bytes` of the body, and close the connection",
+    "refuse": "answer with `status` after `after_bytes` of the body, read no more, let the client close",
+    "hang_up": "answer with `status` after `after_bytes` of the body, and close at once, which is a reset",
     "reset_before": "reset the connection after `after_bytes` of the body, and do nothing",
     "reset_after": "do it, and reset the connection in place of an answer",
     "wrong_checksum": "do it, and report another crc32c than that of the bytes",
-    "corrupt": "change one bit of the body on its way in",
+    "corrupt": "change one bit of the body, at `after_bytes`, on its way in",
     "truncate": "send only `after_bytes` of an object's bytes, then close the connection",
     "slow": "wait `seconds`, then do it",
 }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -19,12 +21,15 @@ T = TypeVar("T")
 _WAIT_SECS = 30.0
 
 
-async def serve(app: GCSApp, host: str, port: int) -> tuple[web.AppRunner, str]:
+async def serve(
+    app: GCSApp, host: str, port: int, tls: ssl.SSLContext | None = None
+) -> tuple[web.AppRunner, str]:
     """Start to listen in the running loop; return what to clean up, and the URL."""
     runner = web.AppRunner(app.application(), access_log=None, shutdown_timeout=0.2)
     await runner.setup()
-    await web.TCPSite(runner, host, port).start()
-    return runner, f"http://{host}:{runner.addresses[0][1]}"
+    await web.TCPSite(runner, host, port, ssl_context=tls).start()
+    scheme = "http" if tls is None else "https"
+    return runner, f"{scheme}://{host}:{runner.addresses[0][1]}"
 
 
 class GCSServer:
@@ -32,10 +37,17 @@ class GCSServer:
 
     url: str
 
-    def __init__(self, folder: Path | None = None, *, rate: float | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        rate: float | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._temporary = None if folder is not None else tempfile.TemporaryDirectory(prefix="gcs-")
         self._folder = folder if folder is not None else Path(self._temporary.name)  # type: ignore[union-attr]
         self._rate = rate
+        self._tls = tls
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._started = threading.Event()
@@ -74,11 +86,18 @@ class GCSServer:
         return self._call(lambda: [entry for entry in self._app.log if wanted.matches(entry.operation)])
 
     def clear_log(self) -> None:
-        """Forget the requests so far, and the faults."""
+        """Forget the requests so far."""
+        self._call(lambda: self._app.log.clear())
+
+    def reset(self) -> None:
+        """Forget log and faults, take any request, know the XML API, keep no pace; objects stay."""
 
         def change() -> None:
             self._app.log.clear()
             self._app.faults.clear()
+            self._app.tokens = None
+            self._app.speaks_xml = True
+            self._app.pace.rate = self._rate
 
         self._call(change)
 
@@ -97,6 +116,19 @@ class GCSServer:
             self._app.speaks_xml = on
 
         self._call(change)
+
+    @contextmanager
+    def limited(self, rate: float) -> Iterator[None]:
+        """Take only so many bytes per second for a while."""
+
+        def change(value: float | None) -> None:
+            self._app.pace.rate = value
+
+        self._call(lambda: change(rate))
+        try:
+            yield
+        finally:
+            self._call(lambda: change(self._rate))
 
     def expire_uploads(self) -> int:
         """End all unfinished uploads; return how many there were."""
@@ -128,7 +160,7 @@ class GCSServer:
 
     async def _main(self) -> None:
         self._app = GCSApp(self._folder, rate=self._rate)
-        runner, self.url = await serve(self._app, "127.0.0.1", 0)
+        runner, self.url = await serve(self._app, "127.0.0.1", 0, self._tls)
         self._started.set()
         await self._stop.wait()
         await runner.cleanup()
