@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ackpt.checkpoint.fence import read_claim
@@ -21,6 +22,7 @@ from ackpt.engine.retain import Retainer
 from ackpt.engine.store import Store
 from ackpt.engine.threads.loop import LoopThread
 from ackpt.errors import StagingLockedError
+from ackpt.events import Event
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ def restore(
 
     async def run() -> Path | None:
         try:
-            await _finish_staged(store, staging_dir)
+            await finish_staged(store, staging_dir)
             return await restore_checkpoint(store.backend, Path(folder), store.transfer(), step=step)
         finally:
             await store.aclose()
@@ -68,8 +70,22 @@ def restore(
     return None if prefix is None else str(prefix)
 
 
-async def _finish_staged(store: Store, staging_dir: str | os.PathLike[str] | None) -> None:
-    """Commit what an earlier process staged, unless another saver is at work on it right now."""
+async def finish_staged(
+    store: Store,
+    staging_dir: str | os.PathLike[str] | None,
+    *,
+    subscribers: Sequence[Callable[[Event], object]] = (),
+) -> None:
+    """Commit what an earlier process staged, unless another saver is at work on it right now.
+
+    It is committed under the claim it was staged under; the run is not taken over from anybody.
+    What fails stays staged. `subscribers` are called with every event.
+    """
+
+    def publish(event: Event) -> None:
+        for subscriber in (log_event, *subscribers):
+            subscriber(event)
+
     staging = StagingFolder(staging_folder(store.url, staging_dir))
     if not staging.folder.is_dir():
         return
@@ -86,7 +102,7 @@ async def _finish_staged(store: Store, staging_dir: str | os.PathLike[str] | Non
         for name in sorted(names):
             retainer = Retainer(KeepAll(), name=name)
             await retainer.load(store.reliable())
-            pipeline = Pipeline(store, staging, retainer, overlap=Queue(1), publish=log_event)
+            pipeline = Pipeline(store, staging, retainer, overlap=Queue(1), publish=publish)
             claim = await read_claim(store.reliable())
             await finish_leftovers(pipeline, staging, name=name, newest=retainer.newest, claim=claim)
     finally:

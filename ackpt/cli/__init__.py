@@ -1,0 +1,1 @@
+"""The `ackpt` command: look at runs, fetch, verify, sweep and finish them from a shell."""

@@ -1,0 +1,55 @@
+"""`ackpt gc URL`: what dead writers left in the store; a dry run unless told to delete."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from datetime import timedelta
+from functools import partial
+
+from ackpt.checkpoint.sweep import find_orphans, remove_orphans
+from ackpt.cli.command import Command, add_url, human, with_store
+from ackpt.engine.store import Store
+from ackpt.options import duration
+
+
+def _age(text: str) -> timedelta:
+    try:
+        return timedelta(seconds=duration(text))
+    except ValueError as error:
+        raise ArgumentTypeError(f"expected {error}, got {text!r}") from None
+
+
+def _add_arguments(parser: ArgumentParser) -> None:
+    add_url(parser)
+    parser.add_argument("--delete", action="store_true", help="delete what is listed (default: only list it)")
+    parser.add_argument(
+        "--older-than",
+        type=_age,
+        default=timedelta(days=1),
+        metavar="AGE",
+        help="leave what was touched within this time (default: 24h)",
+    )
+
+
+def _run(arguments: Namespace) -> int:
+    return with_store(
+        arguments.url, partial(_sweep, delete=arguments.delete, older_than=arguments.older_than)
+    )
+
+
+async def _sweep(store: Store, *, delete: bool, older_than: timedelta) -> int:
+    backend = store.reliable()
+    found = await find_orphans(backend, older_than=older_than)
+    for each in found:
+        what = f"upload {each.upload_id} to {each.key}" if each.upload_id is not None else each.key
+        print(f"{what}  {human(each.size)}  ({each.reason})")
+    if delete:
+        await remove_orphans(backend, found)
+    done = "deleted" if delete else "found; nothing was deleted, --delete does it"
+    print(f"{len(found)} orphans, {human(sum(each.size for each in found))}: {done}")
+    return 0
+
+
+GC = Command(
+    name="gc", help="find, and delete, what dead writers left", add_arguments=_add_arguments, run=_run
+)

@@ -1,0 +1,38 @@
+"""The entry point of the `ackpt` command: pick a command, run it, turn errors into a line."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from ackpt.cli.gc import GC
+from ackpt.cli.ls import LS
+from ackpt.cli.pull import PULL
+from ackpt.cli.resume import RESUME
+from ackpt.cli.verify import VERIFY
+from ackpt.errors import AckptError
+
+_COMMANDS = (LS, PULL, VERIFY, GC, RESUME)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0 when all is well, 1 when something is wrong, 2 for bad usage."""
+    parser = argparse.ArgumentParser(prog="ackpt", description="Look after checkpoints in cloud storage.")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log what happens")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        each = commands.add_parser(command.name, help=command.help, description=command.help)
+        command.add_arguments(each)
+        each.set_defaults(run=command.run)
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if chosen.verbose else logging.WARNING, format="%(levelname)s: %(message)s"
+    )
+    try:
+        status: int = chosen.run(chosen)
+    except AckptError as error:
+        print(f"ackpt {chosen.command}: {error}", file=sys.stderr)
+        return 1
+    return status
