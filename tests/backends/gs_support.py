@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from urllib.parse import quote
 
@@ -58,3 +59,10 @@ async def send(upload: Upload, pieces: Sequence[bytes]) -> list[PartReceipt]:
 async def keys(backend: Backend) -> list[str]:
     """List all keys."""
     return [info.key async for info in backend.list()]
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait until the server, which runs in a thread, has got somewhere."""
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110 - the server's thread has no event of this loop to set
+            await asyncio.sleep(0.01)

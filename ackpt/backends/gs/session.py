@@ -87,8 +87,9 @@ class Reply:
 class Session:
     """Send requests to one endpoint; as many at a time as the caller wants, the core bounds them.
 
-    Nothing is retried, but for one thing: a request answered with 401 is sent once more with a
-    renewed token.
+    Nothing is retried, but for two things: a request answered with 401 is sent once more with a
+    renewed token; and aiohttp sends an idempotent request without a body once more when a
+    connection that was kept alive turns out to be dropped.
     """
 
     def __init__(self, endpoint: Endpoint, tokens: Tokens, *, timeout_secs: float) -> None:

@@ -55,6 +55,7 @@ class GCSApp:
         self.faults = Faults()
         self.tokens: set[str] | None = None
         self.log: list[Entry] = []
+        self.under_way: list[Exchange] = []
         self.speaks_xml = True
         blobs = BlobFolder(folder / "blobs")
         self.catalog = Catalog(folder, blobs)
@@ -100,6 +101,7 @@ class GCSApp:
         try:
             handler = self._handler(exchange)
             fault = self.faults.take(exchange.operation)
+            self.under_way.append(exchange)
             response = await self._serve(exchange, handler, fault)
         except Problem as problem:
             response = problem.as_xml() if exchange.operation.startswith("multipart.") else problem.as_json()
@@ -108,6 +110,9 @@ class GCSApp:
             self._note(exchange, 0)
             _reset(request)
             return response
+        finally:
+            if exchange in self.under_way:
+                self.under_way.remove(exchange)
         self._note(exchange, response.status)
         return response
 

@@ -74,9 +74,10 @@ class ResumableUploads:
             self._end(each, state)
         return len(ended)
 
-    def open_sessions(self) -> list[str]:
-        """Return the names of the objects that sessions are open for."""
-        return sorted(each.name for each in self._sessions.values() if each.state == "open")
+    def open_sessions(self, bucket: str | None = None) -> list[str]:
+        """Return the names of the objects, of one bucket or all, that sessions are open for."""
+        sessions = [each for each in self._sessions.values() if bucket in (None, each.bucket)]
+        return sorted(each.name for each in sessions if each.state == "open")
 
     async def start(self, exchange: Exchange) -> web.StreamResponse:
         """Begin a session; its URI is in `Location`.

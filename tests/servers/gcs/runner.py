@@ -85,6 +85,13 @@ class GCSServer:
         wanted = Fault(operation=operation, action="")
         return self._call(lambda: [entry for entry in self._app.log if wanted.matches(entry.operation)])
 
+    def under_way(self, operation: str = "*") -> list[int]:
+        """Return the bytes received so far by each request that is not answered yet."""
+        wanted = Fault(operation=operation, action="")
+        return self._call(
+            lambda: [each.received for each in self._app.under_way if wanted.matches(each.operation)]
+        )
+
     def clear_log(self) -> None:
         """Forget the requests so far."""
         self._call(lambda: self._app.log.clear())
@@ -134,9 +141,11 @@ class GCSServer:
         """End all unfinished uploads; return how many there were."""
         return self._call(lambda: self._app.resumable.expire() + self._app.multipart.expire())
 
-    def open_uploads(self) -> list[str]:
-        """Return the names of the objects with an unfinished upload."""
-        return self._call(lambda: self._app.multipart.open_uploads() + self._app.resumable.open_sessions())
+    def open_uploads(self, bucket: str) -> list[str]:
+        """Return the names of a bucket's objects with an unfinished upload."""
+        return self._call(
+            lambda: self._app.multipart.open_uploads(bucket) + self._app.resumable.open_sessions(bucket)
+        )
 
     def names(self, bucket: str) -> list[str]:
         """Return the names of all objects."""

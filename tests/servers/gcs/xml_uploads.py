@@ -82,9 +82,9 @@ class XmlUploads:
             record["parts"] = {part.number: part for part in parts}
             self._uploads[record["id"]] = MultipartUpload(**record)
 
-    def open_uploads(self) -> list[str]:
-        """Return the names of the objects that uploads are open for."""
-        return sorted(each.name for each in self._uploads.values())
+    def open_uploads(self, bucket: str | None = None) -> list[str]:
+        """Return the names of the objects, of one bucket or all, that uploads are open for."""
+        return sorted(each.name for each in self._uploads.values() if bucket in (None, each.bucket))
 
     def expire(self) -> int:
         """Drop all uploads, as a bucket's lifecycle rule does; return how many there were."""
