@@ -12,7 +12,7 @@ STAMP := $(VENV)/.ackpt-installed
 STAMP_LATEST := $(LATEST)/.ackpt-installed
 
 .DELETE_ON_ERROR:
-.PHONY: help install install-latest lock test test-latest check demo demo-gs kill bench clean
+.PHONY: help install install-latest lock reference test test-latest check demo demo-gs kill bench clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,9 @@ $(STAMP_LATEST): pyproject.toml constraints/tensorflow-latest.txt
 
 lock:  ## Write constraints/ anew, from the newest releases that go together
 	$(PYTHON) constraints/lock.py
+
+reference: install  ## Write the reference pages that are made from the code
+	$(VENV)/bin/python -m docs.generate
 
 test: install  ## Pass the tests on TensorFlow 2.15.1
 	$(VENV)/bin/python -m pytest
