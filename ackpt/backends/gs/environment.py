@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 import ssl
-from dataclasses import dataclass
 from urllib.request import getproxies, proxy_bypass
 
-import aiohttp
 from yarl import URL
 
 from ackpt.errors import InvalidOptionError
@@ -20,16 +18,10 @@ CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """What `requests`, and so google-cloud-storage, reads; SSL_CERT_FILE and SSL_CERT_DIR are OpenSSL's own."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proxy:
-    """Hold a proxy's URL without the user and password, and these apart."""
-
-    url: URL
-    auth: aiohttp.BasicAuth | None
-
-
-def proxy_for(base: str) -> Proxy | None:
+def proxy_for(base: str) -> URL | None:
     """Return the proxy for an endpoint: `https_proxy`, `http_proxy`, `all_proxy`, unless `no_proxy` names it.
+
+    A user and a password stay in the URL, which goes to aiohttp and nowhere else.
 
     Raises:
         InvalidOptionError: the variable holds no URL; its value, which may hold a password, is not told.
@@ -46,8 +38,7 @@ def proxy_for(base: str) -> Proxy | None:
         raise InvalidOptionError(
             f"the environment's proxy for {url.scheme} is no URL such as http://proxy:3128"
         )
-    auth = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
-    return Proxy(url=proxy.with_user(None), auth=auth)
+    return proxy
 
 
 def tls_context() -> ssl.SSLContext:

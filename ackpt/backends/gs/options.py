@@ -74,7 +74,7 @@ class GSOptions:
     endpoint has no multipart uploads.
     """
 
-    endpoint: str | None = option("endpoint", web_url, None)
+    endpoint: str | None = option("endpoint", web_url, None, private=True)
     universe_domain: str | None = option("universe_domain", domain, None)
     anonymous: bool | None = option("anonymous", flag, None)
     credentials: str | None = option("credentials", text("the path of a key file"), None)

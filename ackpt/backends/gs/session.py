@@ -214,6 +214,5 @@ class Session:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "ackpt", "Accept-Encoding": "identity"},
             trust_env=False,
-            proxy=None if proxy is None else proxy.url,
-            proxy_auth=None if proxy is None else proxy.auth,
+            proxy=proxy,
         )
