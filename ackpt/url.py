@@ -60,8 +60,9 @@ class StorageURL:
             raise InvalidURLError(f"a {scheme} URL has a control character in it; write it as %XX")
         try:
             split = urlsplit(text)
-        except ValueError as error:
-            raise InvalidURLError(f"a {scheme} URL has a malformed bucket or host: {error}") from None
+        except ValueError:
+            # Without Python's own words: they repeat the host, with a password that may be in it.
+            raise InvalidURLError(f"a {scheme} URL has a malformed bucket or host") from None
         if "@" in split.netloc:
             raise InvalidURLError(
                 f"a {scheme} URL has a user name or password in it; take it out and give credentials "
@@ -85,7 +86,7 @@ class StorageURL:
     def __str__(self) -> str:
         """Write the URL without its options, which may be private; `parse` reads it back."""
         separator = "/" if self.path and self.scheme != "file" else ""
-        bucket = quote(self.bucket, safe=":[]")
+        bucket = quote(self.bucket, safe=":")
         return f"{self.scheme}://{bucket}{separator}{quote(os.fsencode(self.path))}"
 
 
