@@ -52,6 +52,7 @@ class Pipeline:
         self._publish = publish
         self._staging_turn = asyncio.Lock()
         self._sending_turn = asyncio.Lock()
+        self._work: dict[SaveRequest, asyncio.Task[Sent]] = {}
         self._tasks: dict[SaveRequest, asyncio.Task[None]] = {}
 
     @property
@@ -61,13 +62,18 @@ class Pipeline:
 
     def start(self, request: SaveRequest) -> None:
         """Begin to work on `request`; its `outcome` is set when it has ended."""
-        self._tasks[request] = asyncio.create_task(self._run(request), name=f"save {request.prefix}")
+        staging = any(each.phase in (Phase.WAITING, Phase.STAGING) for each in self._tasks)
+        if request.phase is Phase.WAITING and not staging:
+            request.phase = Phase.STAGING  # its turn is now, not when its task first runs
+        work = asyncio.create_task(self._save(request), name=f"save {request.prefix}")
+        self._work[request] = work
+        self._tasks[request] = asyncio.create_task(self._run(request, work))
 
     def supersede(self, request: SaveRequest, by_step: int) -> None:
         """End a request of which nothing has been sent, in favour of a newer one."""
         if request.superseded_by is None:
             request.superseded_by = by_step
-            self._tasks[request].cancel()
+            self._work[request].cancel()
 
     async def drain(self, timeout: float | None) -> bool:
         """Wait until no request is pending, at most `timeout` seconds; tell whether that is so."""
@@ -77,23 +83,26 @@ class Pipeline:
 
     async def cut_short(self) -> None:
         """End every pending request now: parked where it is staged, failed where it is not."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        for work in self._work.values():
+            work.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values())
 
-    async def _run(self, request: SaveRequest) -> None:
-        try:
-            sent = await self._save(request)
-        except asyncio.CancelledError:
-            await self._conclude(request, self._interrupted(request))
-            raise
-        except Exception as error:
-            await self._conclude(request, self._failed(request, error))
-        else:
-            self._retainer.add(sent.manifest)
-            await self._conclude(request, self._committed(request, sent))
+    async def _run(self, request: SaveRequest, work: asyncio.Task[Sent]) -> None:
+        """Wait for the work's end, and conclude; apart from it, since work may be cancelled unbegun."""
+        await asyncio.wait([work])
+        if work.cancelled():
+            outcome = self._interrupted(request)
+        elif (error := work.exception()) is None:
+            self._retainer.add(work.result().manifest)
+            outcome = self._committed(request, work.result())
+        elif isinstance(error, Exception):
+            outcome = self._failed(request, error)
+        else:  # not an error but the end of the process (or its simulation): nothing is tidied behind it
+            self._forget(request)
+            request.outcome.set_exception(error)
+            return
+        await self._conclude(request, outcome)
 
     async def _save(self, request: SaveRequest) -> Sent:
         try:
@@ -110,7 +119,8 @@ class Pipeline:
     async def _stage(self, request: SaveRequest) -> None:
         if not request.staged:
             async with self._staging_turn:
-                request.phase = Phase.STAGING
+                if request.phase is Phase.WAITING:
+                    request.phase = Phase.STAGING
                 await stage(request, self._staging)
                 if request.phase is Phase.STAGING:
                     request.phase = Phase.STAGED
@@ -143,10 +153,14 @@ class Pipeline:
         except Exception as error:
             _log.warning("cleaning up after step %d failed: %s", request.step, error)
         finally:
-            del self._tasks[request]
+            self._forget(request)
             self._publish(outcome)
             if not request.outcome.done():
                 request.outcome.set_result(outcome)
+
+    def _forget(self, request: SaveRequest) -> None:
+        del self._tasks[request]
+        del self._work[request]
 
     async def _tidy(self, request: SaveRequest, outcome: Outcome) -> None:
         """Keep what can be resumed, and of that only the newest; remove the rest."""
