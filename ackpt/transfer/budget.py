@@ -93,9 +93,9 @@ class _Pool:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if not turn.cancelled():
                 self.give(amount)  # granted and cancelled in one turn of the loop
-            else:
+            elif place in self._waiting:
                 self._waiting.remove(place)
                 self._grant()
             raise
@@ -108,7 +108,8 @@ class _Pool:
         return self.used + amount <= self.capacity or not self.used
 
     def _grant(self) -> None:
-        while self._waiting and self._has(self._waiting[0][0]):
+        while self._waiting and (self._waiting[0][1].cancelled() or self._has(self._waiting[0][0])):
             amount, turn = self._waiting.popleft()
-            self.used += amount
-            turn.set_result(None)
+            if not turn.cancelled():  # cancelled, but its task has not run since
+                self.used += amount
+                turn.set_result(None)
