@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
+from ackpt.checkpoint.retention import Retention
 from ackpt.engine.checkpointer import Checkpointer, CheckpointerOptions, Subscriber
 from ackpt.engine.threads.loop import LoopThread
 from ackpt.errors import ClosedError, CloseTimeoutError
@@ -145,6 +146,14 @@ class BackgroundCheckpointer:
         Raises (in the future): StorageError, StagingError.
         """
         return self._running().submit(self._core.upload_file(Path(path), key))
+
+    def start_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run `coroutine` on the loop, behind the saves; what it raises is logged as a warning."""
+        self._running().submit(self._core.run_task(coroutine))
+
+    def set_retention(self, policy: Retention) -> None:
+        """Retain by `policy` from the next commit on."""
+        self._core.set_retention(policy)
 
     def check(self) -> None:
         """Raise if the failure policy says that the trainer has to know now; cheap enough for every step.

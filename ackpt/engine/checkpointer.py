@@ -6,10 +6,10 @@ import asyncio
 import logging
 import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Self, TypedDict
+from typing import Any, Self, TypedDict
 
 from ackpt.checkpoint.fence import Claim, claim_run, read_claim
 from ackpt.checkpoint.manifest import Manifest, make_prefix
@@ -86,6 +86,7 @@ class Checkpointer:
         self._subscribers: list[Subscriber] = [log_event]
         self._pipeline: Pipeline | None = None
         self._retaining: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._moved = asyncio.Event()
         self._closed = False
         self._claim: Claim | None = None
@@ -197,6 +198,22 @@ class Checkpointer:
         file = StagedFile(key=key, path=path, size=size)
         await upload_object(self._store.backend, file, self._store.transfer())
 
+    async def run_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run work that belongs to no save; `wait` waits for it, and a failure is a warning."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            await coroutine
+        except AckptError as error:
+            _log.warning("work beside the saves of %s failed: %s", self.target, error)
+        finally:
+            self._tasks.discard(task)
+
+    def set_retention(self, policy: Retention) -> None:
+        """Retain by `policy` from the next commit on; from any thread."""
+        self._retainer.policy = policy
+
     def check(self) -> None:
         """Raise if the failure policy says that the trainer has to know now; cheap, from any thread.
 
@@ -215,6 +232,8 @@ class Checkpointer:
                     await self._pipeline.drain(None)
                 if self._retaining is not None:
                     await asyncio.wait([self._retaining])
+                if self._tasks:
+                    await asyncio.wait(self._tasks)
                 await self._dispatcher.drain()
         except TimeoutError:
             return False
@@ -235,9 +254,7 @@ class Checkpointer:
             clean = await self.wait(timeout)
         finally:
             await self._pipeline.cut_short()
-            if self._retaining is not None:
-                self._retaining.cancel()
-                await asyncio.wait([self._retaining])
+            await _cancel([*self._tasks, *([self._retaining] if self._retaining is not None else [])])
             await self._dispatcher.aclose()
             if self._heartbeat is not None:
                 await self._heartbeat.aclose()
@@ -322,3 +339,10 @@ class Checkpointer:
 
     def _publish_deleted(self, manifest: Manifest) -> None:
         self._publish(Deleted(step=manifest.step, target=self._store.name, prefix=manifest.prefix))
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)

@@ -28,7 +28,7 @@ class Retainer:
     """
 
     def __init__(self, policy: Retention, *, name: str) -> None:
-        self._policy = policy
+        self.policy = policy
         self._name = name
         self._known: dict[int, Manifest] = {}
         self._deleting: str | None = None
@@ -102,6 +102,6 @@ class Retainer:
 
     def _doomed(self, known: dict[int, Manifest]) -> list[int]:
         return to_delete(
-            self._policy,
+            self.policy,
             [Candidate(step=m.step, created=m.created, metrics=m.metrics) for m in known.values()],
         )

@@ -1,0 +1,271 @@
+"""`AsyncCheckpointSaverHook`: TensorFlow's hook of that name, saving to any storage URL without a stall."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from typing import TypedDict, Unpack
+
+import tensorflow as tf
+from tensorflow.python.training import training_util
+
+from ackpt.checkpoint.retention import KeepAll, KeepInterval, KeepLast, Retention
+from ackpt.engine.background import BackgroundCheckpointer, PendingSave
+from ackpt.engine.failure import FailurePolicy
+from ackpt.engine.listeners import CheckpointListener
+from ackpt.engine.overlap import Overlap
+from ackpt.errors import AckptError, FencedError, StepConflictError
+from ackpt.events import Committed, Failed
+from ackpt.hook.listeners import SaverListener, SaverListeners
+from ackpt.hook.summaries import Summaries
+from ackpt.hook.trigger import Trigger
+from ackpt.snapshot.base import Snapshot
+from ackpt.snapshot.failed import FailedSnapshot
+from ackpt.snapshot.meta_graph import GraphDescription, describe_graph
+from ackpt.snapshot.tensorflow_graph import SHARD_BYTES, GraphSnapshotter
+from ackpt.url import StorageURL
+
+_log = logging.getLogger(__name__)
+
+
+class HookOptions(TypedDict, total=False):
+    """List the options of `ackpt.Checkpointer` that the hook takes as they are."""
+
+    overlap: Overlap
+    failure: FailurePolicy
+    retention: Retention
+    staging_dir: str | os.PathLike[str] | None
+
+
+class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type: ignore[misc]
+    """Save a checkpoint every so many steps or seconds to any storage URL, while training goes on.
+
+    A subclass of TensorFlow's `CheckpointSaverHook`, so that an estimator leaves out its own. For a
+    `TPUEstimator` give it in `TPUEstimatorSpec(training_hooks=…)`, for an `Estimator` there or in
+    `train(hooks=…)`, for a `MonitoredTrainingSession` in `hooks` (and `save_checkpoint_secs=None,
+    save_checkpoint_steps=None`). All methods belong on the trainer thread. The hook may be used for
+    one training after another.
+    """
+
+    def __init__(
+        self,
+        checkpoint_dir: str | os.PathLike[str],
+        save_secs: int | None = None,
+        save_steps: int | None = None,
+        saver: tf.compat.v1.train.Saver | None = None,
+        checkpoint_basename: str = "model.ckpt",
+        scaffold: tf.compat.v1.train.Scaffold | None = None,
+        listeners: Sequence[SaverListener | CheckpointListener] | None = None,
+        *,
+        save_graph_def: bool = True,
+        shard_bytes: int = SHARD_BYTES,
+        close_timeout_secs: float | None = None,
+        **options: Unpack[HookOptions],
+    ) -> None:
+        """Make a hook; the arguments before the `*` are those of TensorFlow's hook.
+
+        `checkpoint_dir` is a local path or any storage URL. `listeners` are TensorFlow's, coroutine
+        listeners, or both. `save_graph_def` writes `graph.pbtxt` and a `.meta` with every checkpoint.
+        `shard_bytes` is the size that data files aim at. `close_timeout_secs` bounds the wait in
+        `end` (None: as long as there are retries left). `options` are those of `ackpt.Checkpointer`;
+        `retention` defaults to the saver's `max_to_keep` and `keep_checkpoint_every_n_hours`.
+
+        Raises:
+            ValueError: not exactly one of `save_secs` and `save_steps`; or both `saver` and `scaffold`.
+            InvalidURLError, UnknownSchemeError, InvalidOptionError, MissingDependencyError: the
+                place, or an option, is of no use.
+        """
+        super().__init__(
+            os.fspath(checkpoint_dir),
+            save_secs=save_secs,
+            save_steps=save_steps,
+            saver=saver,
+            checkpoint_basename=checkpoint_basename,
+            scaffold=scaffold,
+            listeners=list(listeners or []),
+            save_graph_def=save_graph_def,
+        )
+        self._name = checkpoint_basename
+        self._options = options
+        self._every_secs = save_secs
+        self._every_steps = save_steps
+        self._shard_bytes = shard_bytes
+        self._close_timeout_secs = close_timeout_secs
+        self._steps_per_run = 1
+        self._url = StorageURL.parse(checkpoint_dir)
+        self._checkpointer: BackgroundCheckpointer | None = None
+        self._snapshotter: GraphSnapshotter | None = None
+        self._description: GraphDescription | None = None
+        self._last: PendingSave | None = None
+        self._make_checkpointer([])  # what is wrong with the arguments is said now, not at the first step
+
+    def begin(self) -> None:
+        """Open the run, finish what an earlier process staged, and let the listeners begin.
+
+        Raises:
+            RuntimeError: there is no global step.
+            StagingLockedError: another saver works on this run.
+            StagingError, StorageError: the staging folder or the store cannot be used.
+        """
+        self.close()
+        self._global_step_tensor = training_util._get_or_create_global_step_read()
+        if self._global_step_tensor is None:
+            raise RuntimeError("Global step should be created to use CheckpointSaverHook.")
+        mine = [each for each in self._listeners if isinstance(each, CheckpointListener)]
+        theirs = [each for each in self._listeners if not isinstance(each, CheckpointListener)]
+        self._saver_listeners = SaverListeners(theirs)
+        self._summaries = Summaries(self._url, name=self._name)
+        self._trigger = Trigger(every_steps=self._every_steps, every_secs=self._every_secs)
+        checkpointer = self._make_checkpointer([*mine, self._summaries, self._saver_listeners])
+        checkpointer.start()
+        self._checkpointer = checkpointer
+        self._summaries.open(checkpointer)
+        for listener in theirs:
+            listener.begin()
+        self._saver_listeners_begun = theirs
+
+    def after_create_session(self, session: tf.compat.v1.Session, coord: tf.train.Coordinator) -> None:
+        """Describe the graph, get ready to pin, and save the state that training starts from.
+
+        Called again with a new session when the old one was lost.
+        """
+        if self._snapshotter is None:
+            self._prepare(session.graph)
+        assert self._snapshotter is not None
+        self._snapshotter.prepare(session)
+        step = int(session.run(self._global_step_tensor))
+        self._trigger.expect(self._steps_per_run)
+        self._save(session, step)
+        self._triggered(step)
+
+    def before_run(self, run_context: tf.compat.v1.train.SessionRunContext) -> None:
+        """Ask for nothing: the step is looked at only when a save may be due."""
+        return None
+
+    def after_run(
+        self,
+        run_context: tf.compat.v1.train.SessionRunContext,
+        run_values: tf.compat.v1.train.SessionRunValues,
+    ) -> None:
+        """Save if it is time; stop if a listener has asked for it.
+
+        Raises:
+            SaveFailedError: the failure policy says that the trainer has to know.
+            Exception: what a TensorFlow listener raised in `after_save`.
+        """
+        self._running().check()
+        self._saver_listeners.raise_error()
+        if self._saver_listeners.stop_requested:
+            run_context.request_stop()
+        if not self._trigger.may_be_due():
+            return
+        step = int(run_context.session.run(self._global_step_tensor))
+        self._trigger.looked(step)
+        if self._timer.should_trigger_for_step(step):
+            self._triggered(step)
+            self._save(run_context.session, step)
+
+    def end(self, session: tf.compat.v1.Session) -> None:
+        """Save the last step if that has not been done, and wait until it is committed.
+
+        Raises:
+            SaveFailedError: the last save failed; it was tried once more before.
+            Exception: what a TensorFlow listener raised in `after_save`.
+        """
+        checkpointer = self._running()
+        try:
+            step = int(session.run(self._global_step_tensor))
+            if step != self._timer.last_triggered_step():
+                self._triggered(step)
+                self._save(session, step)
+            checkpointer.wait(self._close_timeout_secs)
+            if self._worth_another_try(step):
+                self._save(session, step)
+                checkpointer.wait(self._close_timeout_secs)
+            self._saver_listeners.raise_error()
+            for listener in self._saver_listeners_begun:
+                listener.end(session, step)
+        finally:
+            self.close()
+        checkpointer.raise_if_failed()
+
+    def close(self) -> None:
+        """Finish what is under way and let go of the run; `end` does it, and so does the next `begin`.
+
+        For a training that raised, after which TensorFlow does not call `end`. Idempotent.
+        """
+        checkpointer, self._checkpointer = self._checkpointer, None
+        if checkpointer is None:
+            return
+        checkpointer.close(self._close_timeout_secs)
+        self._summaries.close()
+        if self._snapshotter is not None:
+            self._snapshotter.close()
+        self._snapshotter = None
+        self._last = None
+
+    def _set_steps_per_run(self, steps_per_run: int) -> None:
+        self._steps_per_run = steps_per_run
+
+    def _make_checkpointer(self, listeners: Sequence[CheckpointListener]) -> BackgroundCheckpointer:
+        return BackgroundCheckpointer(
+            self._checkpoint_dir, name=self._name, listeners=listeners, **self._options
+        )
+
+    def _prepare(self, graph: tf.Graph) -> None:
+        saver = self._get_saver()
+        self._description = describe_graph(graph, saver)
+        self._snapshotter = GraphSnapshotter(
+            saver,
+            shard_bytes=self._shard_bytes,
+            meta_graph=self._description.meta_graph.SerializeToString() if self._save_graph_def else None,
+        )
+        if "retention" not in self._options:
+            self._running().set_retention(saver_retention(saver.saver_def))
+        with graph.as_default():
+            self._summaries.add_graph(graph, self._description, write_file=self._save_graph_def)
+
+    def _save(self, session: tf.compat.v1.Session, step: int) -> None:
+        for listener in self._saver_listeners_begun:
+            listener.before_save(session, step)
+        started = time.perf_counter()
+        snapshot = self._pin(session, step)
+        stall_secs = time.perf_counter() - started
+        self._saver_listeners.expect(step, session)
+        self._last = self._running().submit(snapshot, stall_secs=stall_secs)
+
+    def _pin(self, session: tf.compat.v1.Session, step: int) -> Snapshot:
+        assert self._snapshotter is not None
+        try:
+            return self._snapshotter.pin(session, step)
+        except AckptError as error:
+            return FailedSnapshot(error, step=step)
+
+    def _triggered(self, step: int) -> None:
+        self._timer.update_last_triggered_step(step)
+        self._trigger.saved(step)
+
+    def _worth_another_try(self, step: int) -> bool:
+        """Tell whether the last save is of this step, not committed, and may be with another try."""
+        if self._last is None or not self._last.done():
+            return False
+        outcome = self._last.result(0)
+        if isinstance(outcome, Failed):
+            return not isinstance(outcome.error, StepConflictError | FencedError)
+        return not isinstance(outcome, Committed) and outcome.step == step
+
+    def _running(self) -> BackgroundCheckpointer:
+        if self._checkpointer is None:
+            raise RuntimeError("the hook has not begun; give it to an estimator or a monitored session")
+        return self._checkpointer
+
+
+def saver_retention(saver_def: tf.compat.v1.train.SaverDef) -> Retention:
+    """Return the retention that a TensorFlow saver's options ask for; 0 of `max_to_keep` keeps all."""
+    if not saver_def.max_to_keep:
+        return KeepAll()
+    last = KeepLast(saver_def.max_to_keep)
+    hours = saver_def.keep_checkpoint_every_n_hours
+    return last | KeepInterval(hours * 3600) if hours > 0 else last
