@@ -18,8 +18,12 @@ from ackpt.errors import CorruptCheckpointError, InvalidOptionError
 FORMAT = "ackpt.manifest/1"
 SUFFIX = ".manifest.json"
 
-_NAME = re.compile(r"^[^/\\\x00-\x1f-][^/\\\x00-\x1f]*$")
-_PREFIX = re.compile(r"^(?P<name>[^/]+)-(?P<step>0|[1-9][0-9]*)$")
+BOOK_KEEPING = (SUFFIX, ".sending.json", ".deleted.json")
+"""What may follow a prefix and is never an object of the checkpoint: manifest, intent, tombstone."""
+
+_NAME = re.compile(r"[^/\\\x00-\x1f.-][^/\\\x00-\x1f]*")
+_PREFIX = re.compile(r"(?P<name>[^/]+)-(?P<step>0|[1-9][0-9]*)")
+_CRC32C = re.compile(r"[0-9a-f]{8}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,14 +111,14 @@ class Manifest:
                     ManifestObject(
                         key=str(each["key"]),
                         size=_natural(each["size"]),
-                        crc32c=int(each["crc32c"], 16),
+                        crc32c=_crc32c(each["crc32c"]),
                         version=str(each["version"]),
                     )
                     for each in document["objects"]
                 ),
             )
             manifest._check(key)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise CorruptCheckpointError(
                 f"{key} is not a manifest that can be trusted ({type(error).__name__}: {error}); "
                 "restore an older step, or move the object away and look at it"
@@ -155,7 +159,7 @@ def make_prefix(name: str, step: int) -> str:
     """
     if step < 0:
         raise InvalidOptionError(f"step: expected 0 or more, got {step}")
-    if not _NAME.match(name) or name.startswith("."):
+    if not _NAME.fullmatch(name):
         raise InvalidOptionError(
             f"checkpoint name: expected one path segment without slashes that does not start with "
             f"'.' or '-', got {name!r}"
@@ -169,7 +173,7 @@ def split_prefix(prefix: str) -> tuple[str, int]:
     Raises:
         ValueError: not `<name>-<step>`.
     """
-    match = _PREFIX.match(prefix)
+    match = _PREFIX.fullmatch(prefix)
     if match is None:
         raise ValueError(f"expected <name>-<step>, got {prefix!r}")
     return match["name"], int(match["step"])
@@ -179,16 +183,29 @@ def check_key(key: str, prefix: str) -> None:
     """Make sure that `key` lies below `prefix`, in this run and nowhere else.
 
     Raises:
-        ValueError: it does not, or holds `..`, a backslash, an empty segment or a control character.
+        ValueError: it does not, is of our own book-keeping, or holds `..`, a backslash, an empty
+            segment, a control character or what is not UTF-8.
     """
     rest = key.removeprefix(prefix)
     if rest == key or rest[:1] not in (".", "/") or len(rest) < 2:
         raise ValueError(f"key {key!r} is not below {prefix!r}")
     if "\\" in key or any(ord(c) < 32 for c in key) or any(s in ("", ".", "..") for s in key.split("/")):
         raise ValueError(f"key {key!r} is not a plain path")
+    if rest in BOOK_KEEPING:
+        raise ValueError(f"key {key!r} is not a checkpoint's own: ackpt keeps its books there")
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"key {key!r} is not UTF-8") from None
 
 
 def _natural(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"expected a whole number from 0 up, got {value!r}")
     return value
+
+
+def _crc32c(value: object) -> int:
+    if not isinstance(value, str) or not _CRC32C.fullmatch(value):
+        raise ValueError(f"expected a crc32c of eight hexadecimal digits, got {value!r}")
+    return int(value, 16)
