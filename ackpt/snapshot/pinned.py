@@ -190,13 +190,11 @@ def _reopened(graph: tf.Graph) -> Iterator[None]:
 
 def _add_handle(graph: tf.Graph, saved: SavedTensor) -> tf.Tensor:
     tensor = saved.tensor
-    # whatever has to run before the saver writes has to run before we look, too
-    with graph.control_dependencies(saved.save_op.control_inputs):
-        if not saved.copy_on_write:
-            with graph.device(tensor.op.device):
-                tensor = tf.raw_ops.DeepCopy(x=tensor)
-        with graph.device(saved.device):
-            return tf.raw_ops.GetSessionHandle(value=tensor)
+    if not saved.copy_on_write:
+        with graph.device(tensor.op.device):
+            tensor = tf.raw_ops.DeepCopy(x=tensor)
+    with graph.device(saved.device):
+        return tf.raw_ops.GetSessionHandle(value=tensor)
 
 
 def _group(tensors: Sequence[SavedTensor], shard_bytes: int) -> Iterator[tuple[int, ...]]:

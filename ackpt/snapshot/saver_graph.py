@@ -10,6 +10,9 @@ import tensorflow as tf
 _STRING_BYTES = 64
 """What one element of a string tensor is taken to weigh when shards are planned."""
 
+_FIRST_TENSOR = 3
+"""The first inputs of a `SaveV2` are the prefix, the names and the slices."""
+
 _HARMLESS_STATE = frozenset({"MergeV2Checkpoints", "Placeholder", "PlaceholderWithDefault", "Const"})
 
 
@@ -84,12 +87,13 @@ def _find_save_ops(start: tf.Operation) -> Iterator[tf.Operation]:
     stack = [start]
     while stack:
         op = stack.pop()
+        inputs = op.inputs
         if op.type == "SaveV2":
             yield op
-            continue
-        if op.op_def.is_stateful and op.type not in _HARMLESS_STATE:
+            inputs = inputs[:_FIRST_TENSOR]
+        elif op.op_def.is_stateful and op.type not in _HARMLESS_STATE:
             raise UnreadableSaverError(f"it runs {op.name} ({op.type}) on the way")
-        before = [tensor.op for tensor in op.inputs] + list(op.control_inputs)
+        before = [tensor.op for tensor in inputs] + list(op.control_inputs)
         for each in reversed(before):
             if each not in seen:
                 seen.add(each)
@@ -97,10 +101,10 @@ def _find_save_ops(start: tf.Operation) -> Iterator[tf.Operation]:
 
 
 def _read_save_op(op: tf.Operation) -> Iterator[SavedTensor]:
-    names, specs = (tf.get_static_value(tensor) for tensor in op.inputs[1:3])
+    names, specs = (tf.get_static_value(tensor) for tensor in op.inputs[1:_FIRST_TENSOR])
     if names is None or specs is None:
         raise UnreadableSaverError(f"the names that {op.name} writes are not constants")
-    for name, spec, tensor in zip(names, specs, op.inputs[3:], strict=True):
+    for name, spec, tensor in zip(names, specs, op.inputs[_FIRST_TENSOR:], strict=True):
         yield SavedTensor(
             name=name.decode(), slice_spec=spec.decode(), tensor=tensor, save_op=op, size=_size(tensor)
         )

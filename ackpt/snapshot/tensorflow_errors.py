@@ -21,7 +21,7 @@ def translate(error: Exception, *, step: int, doing: str) -> AckptError:
         return error
     if _is_full(error):
         return StorageFullError(
-            f"no room left while {doing} of step {step} ({_reason(error)}); "
+            f"no room left while {doing} of step {step} ({reason(error)}); "
             "make room in the staging folder, or choose another with staging_dir"
         )
     if _is_closed(error):
@@ -30,9 +30,7 @@ def translate(error: Exception, *, step: int, doing: str) -> AckptError:
             "expected it to stay open until the step is staged",
             step=step,
         )
-    return SnapshotError(
-        f"{doing} of step {step} failed: {type(error).__name__}: {_reason(error)}", step=step
-    )
+    return SnapshotError(f"{doing} of step {step} failed: {type(error).__name__}: {reason(error)}", step=step)
 
 
 def _is_full(error: Exception) -> bool:
@@ -51,7 +49,7 @@ def _is_closed(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and "closed Session" in str(error)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Return the line that tells why: in a session's error it stands before the names of the nodes."""
     message = str(error.message if isinstance(error, tf.errors.OpError) else error)
     before = message.partition("[[{{")[0]

@@ -14,7 +14,7 @@ from ackpt.snapshot.pinned import Pin, PinnedSnapshot, PinningOps
 from ackpt.snapshot.saver_graph import SavedTensor, UnreadableSaverError, read_saver
 from ackpt.snapshot.shards import plan_shards
 from ackpt.snapshot.synchronous import SavedSnapshot
-from ackpt.snapshot.tensorflow_errors import SESSION_LOST, translate
+from ackpt.snapshot.tensorflow_errors import SESSION_LOST, reason, translate
 
 _log = logging.getLogger(__name__)
 
@@ -104,11 +104,11 @@ class GraphSnapshotter:
     def _read(self, session: tf.compat.v1.Session) -> None:
         try:
             self._tensors = read_saver(session.graph, self._saver)
-        except UnreadableSaverError as reason:
+        except UnreadableSaverError as error:
             _log.warning(
                 "the saver cannot be read (%s): every snapshot is written by the saver itself to a "
                 "local folder, and training waits for that",
-                reason,
+                error,
             )
             return
         if _is_remote(session):
@@ -136,7 +136,7 @@ class GraphSnapshotter:
                 raise
             fetched = self._fetch(session, step)
             self._ops = self._pin = None
-            self._warn_fetched(f"{type(error).__name__}: {error.message.splitlines()[-1]}")
+            self._warn_fetched(f"{type(error).__name__}: {reason(error)}")
             return fetched
         self._proven = True
         return PinnedSnapshot(self._ops, session, handles, step=step, meta_graph=self._meta_graph)
@@ -151,11 +151,11 @@ class GraphSnapshotter:
             meta_graph=self._meta_graph,
         )
 
-    def _warn_fetched(self, reason: str) -> None:
+    def _warn_fetched(self, why: str) -> None:
         _log.warning(
             "tensors cannot be pinned in this session (%s): every snapshot is fetched to host memory, "
             "training waits for the copy, and it takes the checkpoint's size in memory until it is written",
-            reason,
+            why,
         )
 
 
