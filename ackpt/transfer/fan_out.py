@@ -30,7 +30,8 @@ async def fan_out(calls: Iterable[Callable[[], Awaitable[T]]], *, limit: int) ->
                 await slots.acquire()
                 tasks.append(group.create_task(run(call)))
     except BaseExceptionGroup as errors:
-        raise first_error(errors) from None
+        error = first_error(errors)
+        raise error from error.__cause__  # its own cause, in place of the group
     return [task.result() for task in tasks]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
@@ -117,14 +118,16 @@ class ScriptedBackend(MemoryBackend):
         await self.script.act("delete", lambda: MemoryBackend.delete(self, key))
 
     async def get(self, key: str, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
-        async for block in self._stream("get", super().get(key, start, stop)):
-            step = self._block_bytes or len(block)
-            for place in range(0, len(block), step):
-                yield block[place : place + step]
+        async with aclosing(self._stream("get", super().get(key, start, stop))) as blocks:
+            async for block in blocks:
+                step = self._block_bytes or len(block)
+                for place in range(0, len(block), step):
+                    yield block[place : place + step]
 
     async def list(self, prefix: str = "") -> AsyncGenerator[ObjectInfo, None]:
-        async for info in self._stream("list", super().list(prefix)):
-            yield info
+        async with aclosing(self._stream("list", super().list(prefix))) as objects:
+            async for info in objects:
+                yield info
 
     async def _stream(self, request: str, items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
         self.requests.append(request)
@@ -152,8 +155,9 @@ class ScriptedBackend(MemoryBackend):
     async def _turn(self, turn: Turn) -> None:
         if turn.wait is not None:
             await turn.wait()
-        if turn.before is not None:
-            raise turn.before
+        for error in (turn.before, turn.after):
+            if error is not None:
+                raise error
 
     async def create_upload(self, key: str) -> Upload:
         upload = await self.script.act("create_upload", lambda: MemoryBackend.create_upload(self, key))
