@@ -20,7 +20,7 @@ class FailedSnapshot(Snapshot):
     def stage(self, folder: Path, prefix: str) -> Iterator[StagedFile]:
         """Raise the error."""
         raise self._error
-        yield  # makes this a generator, as every `stage` is
+        yield  # type: ignore[unreachable]  # makes this a generator, as every `stage` is
 
     def release(self) -> None:
         """Let go of nothing."""
