@@ -93,36 +93,36 @@ class Run:
         """Return how many training processes have begun to restore."""
         return sum(line["event"] == "Started" for line in diary.read(self.diary))
 
-    def begun(self) -> JournalState | None:
-        """Return a save that lies in the staging folder with at least one file, None where there is none."""
+    def on_its_way(self) -> JournalState | None:
+        """Return a save that lies whole in the staging folder, to be sent; None where there is none."""
         staging = self.staging
         if not staging.folder.is_dir():
             return None
         states = [save.read() for save in staging.saves()]
-        return next((state for state in states if state is not None and state.files), None)
+        return next((state for state in states if state is not None and state.staged), None)
 
 
 def kill_in_the_middle_of_a_save(
     run: Run, process: subprocess.Popen[bytes], *, commits: int, timeout_secs: float
 ) -> JournalState | None:
-    """Wait for `commits` commits, then SIGKILL `process` as soon as a save has begun and is not committed.
+    """Wait for `commits` commits, then SIGKILL `process` as soon as another save is on its way.
 
-    Returns what the kill left in the staging folder, None where the save was committed just before.
+    Returns what the kill left in the staging folder, None where it was committed just before.
 
     Raises:
-        RuntimeError: the process ended by itself, or nothing was begun within `timeout_secs`.
+        RuntimeError: the process ended by itself, or no save was on its way within `timeout_secs`.
     """
     deadline = time.monotonic() + timeout_secs
     while True:
         if process.poll() is not None:
             raise RuntimeError(f"training ended by itself with exit code {process.returncode}")
         if time.monotonic() > deadline:
-            raise RuntimeError(f"no save was begun within {timeout_secs:g} s")
+            raise RuntimeError(f"no save was on its way within {timeout_secs:g} s")
         events = [line["event"] for line in diary.read(run.diary)]
-        if events.count("Committed") >= commits and run.begun() is not None:
+        if events.count("Committed") >= commits and run.on_its_way() is not None:
             break
         time.sleep(_POLL_SECS)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    left = run.begun()
+    left = run.on_its_way()
     return left if left is not None and left.step not in run.committed() else None
