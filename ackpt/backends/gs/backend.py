@@ -8,8 +8,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Final, Self
 
-from yarl import URL
-
 from ackpt.backends.base import (
     Body,
     Condition,
@@ -142,13 +140,13 @@ class GSBackend(MultipartBackend):
                     self._endpoint.base,
                 )
         uri = await self._resumable.start(self._base + key, key)
-        return self._resumable_upload(key, uri)
+        return ResumableUpload(key, uri, api=self._resumable, objects=self._objects, stored=0)
 
     async def open_upload(self, key: str, upload_id: str) -> Upload:
         """Go on with an upload of either kind; see `MultipartBackend.open_upload`."""
         uri = session_uri(upload_id)
         if uri is not None:
-            resumable = self._resumable_upload(key, uri)
+            resumable = ResumableUpload(key, uri, api=self._resumable, objects=self._objects)
             await resumable.refresh()
             return resumable
         ticket = Ticket.parse(upload_id)
@@ -224,9 +222,6 @@ class GSBackend(MultipartBackend):
         return MultipartUpload(
             key, ticket, bucket=self._bucket, base=self._base, xml=self._xml, objects=self._objects
         )
-
-    def _resumable_upload(self, key: str, uri: URL) -> ResumableUpload:
-        return ResumableUpload(key, uri, api=self._resumable, objects=self._objects)
 
 
 def _check_key(key: str) -> None:

@@ -53,7 +53,10 @@ class ResumableUpload(SequentialUpload):
     another writer may get in. Correct for one writer; commits stand on puts, which are atomic.
     """
 
-    def __init__(self, key: str, uri: URL, *, api: ResumableApi, objects: Objects) -> None:
+    def __init__(
+        self, key: str, uri: URL, *, api: ResumableApi, objects: Objects, stored: int | None = None
+    ) -> None:
+        """Go on with a session that has `stored` bytes; None: ask before the first are sent."""
         self.key = key
         self.id = f"{_PREFIX}{uri}"
         self._uri = uri
@@ -64,7 +67,7 @@ class ResumableUpload(SequentialUpload):
         self._total = 0
         self._crc = 0
         self._tail = b""
-        self._stored: int | None = None
+        self._stored = stored
         self._busy = False
         self._finishing = False
         self._finished = False
