@@ -14,7 +14,7 @@ from dataclasses import dataclass
 KEY = "checkpoint"
 
 _LINE = re.compile(rb'^\s*(\w+)\s*:\s*"((?:[^"\\]|\\.)*)"\s*$', re.MULTILINE)
-_STEP = re.compile(r"-(\d+)$")
+_STEP = re.compile(r"-([0-9]{1,18})\Z")
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)", re.DOTALL)
 _SIMPLE = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
@@ -36,7 +36,7 @@ class StateFile:
         """Write the file's content."""
         lines = [f'model_checkpoint_path: "{_quote(self.latest)}"']
         lines += [f'all_model_checkpoint_paths: "{_quote(path)}"' for path in self.all]
-        return ("\n".join(lines) + "\n").encode()
+        return ("\n".join(lines) + "\n").encode(errors="surrogateescape")
 
     @classmethod
     def from_text(cls, data: bytes) -> StateFile | None:
@@ -71,8 +71,8 @@ def _quote(path: str) -> str:
 
 def _unescape(match: re.Match[bytes]) -> bytes:
     code = match.group(1)
-    if code[:1] == b"x":
+    if code[:1] == b"x" and len(code) > 1:
         return bytes([int(code[1:], 16)])
-    if code.isdigit():
+    if code[:1] in b"01234567":
         return bytes([int(code, 8) & 0xFF])
     return _SIMPLE.get(code, code)
