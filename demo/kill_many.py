@@ -26,7 +26,7 @@ from demo.run import Run
 _ENDLESS = 10**9
 _SAVE_STEPS = 10
 _START_SECS = 120.0
-_LIFE_SECS = 4.0
+_LIFE_SECS = 8.0
 """How long a training process lives at most, from the moment at which it begins to restore."""
 
 
@@ -85,7 +85,7 @@ def _went_on_from(run: Run, committed: list[int]) -> tuple[str, list[str]]:
 def _live_and_die(run: Run, life_secs: float) -> float:
     """Start a training process, kill it `life_secs` after it began to restore; return how long it lived."""
     seen = run.starts()
-    process = run.start(steps=_ENDLESS, save_steps=_SAVE_STEPS)
+    process = run.start(steps=_ENDLESS, save_steps=_SAVE_STEPS, log=run.folder / "training.log")
     try:
         deadline = time.monotonic() + _START_SECS
         while run.starts() == seen:
@@ -97,7 +97,9 @@ def _live_and_die(run: Run, life_secs: float) -> float:
             process.wait(life_secs)
         except subprocess.TimeoutExpired:
             return time.monotonic() - started
-        raise RuntimeError(f"training ended by itself with exit code {process.returncode}")
+        raise RuntimeError(
+            f"training ended by itself with exit code {process.returncode}; see {run.folder}/training.log"
+        )
     finally:
         process.kill()
         process.wait()

@@ -40,18 +40,22 @@ class Run:
         """Return the run's staging folder."""
         return StagingFolder(staging_folder(StorageURL.parse(self.url), self.folder / "staging"))
 
-    def start(self, *, steps: int, save_steps: int) -> subprocess.Popen[bytes]:
-        """Start a training process that goes on from the newest checkpoint to step `steps`."""
-        return subprocess.Popen(
-            [
-                *(sys.executable, "-m", "demo.train", "--url", self.url),
-                *("--model-dir", str(self.folder / "model")),
-                *("--staging", str(self.folder / "staging")),
-                *("--diary", str(self.diary)),
-                *("--steps", str(steps), "--save-steps", str(save_steps)),
-            ],
-            env=self.environment,
-        )
+    def start(self, *, steps: int, save_steps: int, log: Path | None = None) -> subprocess.Popen[bytes]:
+        """Start a training process that goes on from the newest checkpoint to step `steps`.
+
+        What it prints goes to the end of `log`, if given.
+        """
+        command = [
+            *(sys.executable, "-m", "demo.train", "--url", self.url),
+            *("--model-dir", str(self.folder / "model")),
+            *("--staging", str(self.folder / "staging")),
+            *("--diary", str(self.diary)),
+            *("--steps", str(steps), "--save-steps", str(save_steps)),
+        ]
+        if log is None:
+            return subprocess.Popen(command, env=self.environment)
+        with log.open("ab") as output:
+            return subprocess.Popen(command, env=self.environment, stdout=output, stderr=output)
 
     def evaluate(self) -> str:
         """Evaluate the run in a process and a folder of its own; return what it printed."""
