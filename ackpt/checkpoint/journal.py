@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,18 @@ class Journal:
     """Append to the journal of one save; blocking, one thread at a time."""
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        """Open the journal, or begin one; half a line at its end, of a process that died, is cut off.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        self._path = path
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(self._fd, path.read_bytes().rfind(b"\n") + 1)
+        except BaseException:
+            self.close()
+            raise
 
     def begin(self, *, step: int, prefix: str, metrics: Mapping[str, float], claim: Claim) -> None:
         """Record which checkpoint this is, and whose; the first record."""
@@ -54,9 +66,12 @@ class Journal:
         fsync_path(file.path)
         self._append({"record": "file", "key": file.key, "size": file.size})
 
-    def mark_staged(self, folder: Path) -> None:
-        """Make the names in `folder` durable, then record that all files are there."""
-        fsync_path(folder)
+    def mark_staged(self, files: Path) -> None:
+        """Make all names durable, from those below `files` up to that of the save; then record it."""
+        for folder, _, _ in os.walk(files):
+            fsync_path(Path(folder))
+        fsync_path(self._path.parent)
+        fsync_path(self._path.parent.parent)
         self._append({"record": "staged"})
 
     def add_upload(self, key: str, upload_id: str) -> None:
@@ -71,63 +86,107 @@ class Journal:
 
     def _append(self, record: Mapping[str, object]) -> None:
         line = json.dumps(record, ensure_ascii=True).encode() + b"\n"
-        while line:  # a short write only happens when the disk is full, and the next one then raises
-            line = line[os.write(self._fd, line) :]
-        os.fsync(self._fd)
+        end = os.fstat(self._fd).st_size
+        try:
+            while line:  # a short write only happens when the disk is full, and the next one then raises
+                line = line[os.write(self._fd, line) :]
+            os.fsync(self._fd)
+        except OSError:
+            os.ftruncate(self._fd, end)  # or the next record would be joined to half a line
+            raise
 
 
 def read_journal(path: Path, files: Path) -> JournalState | None:
     """Return what the journal at `path` tells; None where it does not even tell which save it is.
 
-    `files` is the folder with the staged files. A record that names anything outside of it, or a
-    file that is not there in the recorded size, makes the save count as not staged.
+    `files` is the folder with the staged files. Reading ends at the first record that is damaged,
+    of another version, names anything outside of `files` (also by a link), or a file that is not
+    there in the recorded size: what came before is true, the rest is not used.
     """
     try:
         lines = path.read_bytes().split(b"\n")[:-1]
     except FileNotFoundError:
         return None
-    state: JournalState | None = None
-    found: list[StagedFile] = []
-    uploads: dict[str, str] = {}
-    claim: Claim | None = None
-    staged = False
-    try:
-        for line in lines:
-            record = json.loads(line)
-            match record["record"]:
-                case "begin" if record["version"] == _VERSION:
-                    make_prefix(*split_prefix(record["prefix"]))
-                    state = JournalState(
-                        step=int(record["step"]), prefix=record["prefix"], metrics=record["metrics"]
-                    )
-                case "file" if state is not None:
-                    check_key(record["key"], state.prefix)
-                    file = StagedFile(key=record["key"], path=files / record["key"], size=record["size"])
-                    if file.path.is_symlink() or file.path.stat().st_size != file.size:
-                        break
-                    found.append(file)
-                case "claim":
-                    claim = Claim.from_document(record)
-                case "upload":
-                    uploads[record["key"]] = record["id"]
-                case "staged":
-                    staged = True
-                case _:
-                    break
-    except (ValueError, KeyError, TypeError, AttributeError, OSError):
-        # Written by another version, or damaged: what was read so far is true, the rest is not used.
-        staged = False
-    if state is None:
-        return None
-    return JournalState(
-        step=state.step,
-        prefix=state.prefix,
-        metrics=state.metrics,
-        files=tuple(found),
-        uploads=uploads,
-        claim=claim,
-        staged=staged,
-    )
+    reading = _Reading(Path(os.path.realpath(files)))
+    for line in lines:
+        try:
+            reading.take(json.loads(line))
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError, OSError):
+            break
+    return reading.state(files)
+
+
+class _Reading:
+    """Take the records of a journal, one after another; each is believed, or raises."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._begin: tuple[int, str, Mapping[str, float]] | None = None
+        self._sizes: dict[str, int] = {}
+        self._uploads: dict[str, str] = {}
+        self._claim: Claim | None = None
+        self._staged = False
+
+    def take(self, record: dict[str, object]) -> None:
+        kind = record["record"]
+        if kind == "begin" and record["version"] == _VERSION:
+            self._begin = _beginning(record)
+        elif kind == "claim":
+            self._claim = Claim.from_document(record)
+        elif kind == "file":
+            key = self._key(record)
+            self._sizes[key] = _size(self._root / key, record["size"])
+        elif kind == "upload":
+            self._uploads[self._key(record)] = _text(record["id"])
+        elif kind == "staged":
+            self._staged = True
+        else:
+            raise ValueError(f"unknown record {kind!r}")
+
+    def state(self, files: Path) -> JournalState | None:
+        if self._begin is None:
+            return None
+        step, prefix, metrics = self._begin
+        return JournalState(
+            step=step,
+            prefix=prefix,
+            metrics=metrics,
+            files=tuple(StagedFile(key=k, path=files / k, size=size) for k, size in self._sizes.items()),
+            uploads=self._uploads,
+            claim=self._claim,
+            staged=self._staged,
+        )
+
+    def _key(self, record: Mapping[str, object]) -> str:
+        if self._begin is None:
+            raise ValueError("a record before the first")
+        key = _text(record["key"])
+        check_key(key, self._begin[1])
+        return key
+
+
+def _beginning(record: Mapping[str, object]) -> tuple[int, str, Mapping[str, float]]:
+    prefix, metrics = _text(record["prefix"]), record["metrics"]
+    name, step = split_prefix(prefix)
+    make_prefix(name, step)
+    if record["step"] != step or not isinstance(metrics, dict):
+        raise ValueError(f"step {record['step']!r} under the prefix {prefix!r}")
+    return step, prefix, {str(name): float(value) for name, value in metrics.items()}
+
+
+def _size(path: Path, expected: object) -> int:
+    status = os.lstat(path)
+    if os.path.realpath(path) != str(path) or not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path} is a link or not a file")
+    if type(expected) is not int or status.st_size != expected:
+        raise ValueError(f"{path} has {status.st_size} bytes, expected {expected!r}")
+    return expected
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, got {value!r}")
+    return value
 
 
 def fsync_path(path: Path) -> None:

@@ -33,9 +33,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
     return Manifest(
         step=step,
         prefix=prefix,
-        created=draw(
-            st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=zones)  # noqa: DTZ001
-        ),
+        created=draw(st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=zones)),
         run=draw(st.text(st.characters(codec="utf-8"), max_size=8)),
         attempt=draw(st.integers(1, 10**6)),
         writer=draw(st.text(st.characters(codec="utf-8"), max_size=8)),

@@ -77,7 +77,9 @@ def test_a_name_or_a_step_that_makes_no_prefix_is_refused(name: str, step: int) 
         make_prefix(name, step)
 
 
-@pytest.mark.parametrize("prefix", ["", "ckpt", "-5", "ckpt-", "ckpt-05", "ckpt-5\n", "a/ckpt-5", "ckpt-5x", "ckpt-٥"])
+@pytest.mark.parametrize(
+    "prefix", ["", "ckpt", "-5", "ckpt-", "ckpt-05", "ckpt-5\n", "a/ckpt-5", "ckpt-5x", "ckpt-٥"]
+)
 def test_what_is_not_a_name_and_a_step_is_not_split(prefix: str) -> None:
     with pytest.raises(ValueError, match="expected <name>-<step>"):
         split_prefix(prefix)

@@ -80,7 +80,9 @@ def test_the_order_in_which_checkpoints_are_listed_does_not_matter(
 
 
 @given(simple, simple, runs())
-def test_a_union_deletes_what_both_would_delete(one: Retention, other: Retention, run: list[Candidate]) -> None:
+def test_a_union_deletes_what_both_would_delete(
+    one: Retention, other: Retention, run: list[Candidate]
+) -> None:
     both = set(to_delete(one, run)) & set(to_delete(other, run))
     assert to_delete(one | other, run) == sorted(both)
     assert to_delete(one | other, run) == to_delete(other | one, run)
@@ -157,8 +159,7 @@ def test_keep_interval_counts_from_the_epoch_whatever_the_zone_and_the_first_che
 
 def test_keep_best_keeps_the_lowest_or_the_highest_and_of_equals_the_newer() -> None:
     run = [
-        candidate(step, loss=loss)
-        for step, loss in enumerate([0.5, 0.1, 0.3, 0.1, math.nan, math.inf, 0.9])
+        candidate(step, loss=loss) for step, loss in enumerate([0.5, 0.1, 0.3, 0.1, math.nan, math.inf, 0.9])
     ] + [candidate(7)]
     assert deleted(KeepBest(1, "loss"), *run) == [0, 1, 2, 4, 5, 6]
     assert deleted(KeepBest(2, "loss"), *run) == [0, 2, 4, 5, 6]

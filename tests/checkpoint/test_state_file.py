@@ -23,7 +23,7 @@ ODD = [
     "new\nline-5",
     "cr\rhere-5",
     "naïve-雪-🦀-5",
-    "colon: \"x\"-5",
+    'colon: "x"-5',
     "#hash-5",
     "{brace}-5",
     "\x01\x7f-5",
@@ -93,9 +93,7 @@ states = st.builds(
 
 
 @given(st.none() | states, st.integers(0, 50), st.lists(st.sampled_from(["m-1", "m-2"]), max_size=2))
-def test_the_state_never_moves_to_a_lower_step(
-    current: StateFile | None, step: int, kept: list[str]
-) -> None:
+def test_the_state_never_moves_to_a_lower_step(current: StateFile | None, step: int, kept: list[str]) -> None:
     wanted = next_state(current, f"m-{step}", kept)
     if current is None or current.step is None or current.step <= step:
         assert wanted in (None, StateFile(f"m-{step}", tuple(kept)))
