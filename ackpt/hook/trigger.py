@@ -9,18 +9,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+FIRST_LOOKS = 3
+"""How many runs that advance are looked at one by one, to learn how far a run goes."""
+
+MOST_RUNS = 100
+"""How many runs go by without a look at most: a save is never later than this, at 1 % of a run each."""
+
 
 def runs_until_look(remaining: int, per_run: int) -> int:
     """Return after how many more runs to look, `remaining` steps before a save is due.
 
-    Half of what `per_run` steps a run allow, so that a save is late only if runs suddenly advance
-    more than twice as far as they ever did; looks are then logarithmic in the distance.
+    `per_run` is the farthest that a run is known to go. Half of what it allows, so that a save is
+    late, and by no more than `MOST_RUNS` runs, only if runs suddenly go more than twice as far as
+    they ever did; near the save every run is looked at.
     """
-    return max(1, remaining // (2 * max(1, per_run)))
+    return max(1, min(MOST_RUNS, remaining // (2 * max(1, per_run))))
 
 
 class Trigger:
-    """Count runs, and tell after which of them a save may be due; on the trainer thread."""
+    """Count runs, and tell after which of them a save may be due; on the trainer thread.
+
+    Give one of `every_steps` and `every_secs`.
+    """
 
     def __init__(
         self,
@@ -33,6 +43,7 @@ class Trigger:
         self._every_secs = every_secs
         self._clock = clock
         self._per_run = 1
+        self._learning = FIRST_LOOKS
         self._step = 0
         self._due_step = 0
         self._due_time = 0.0
@@ -60,11 +71,12 @@ class Trigger:
 
     def looked(self, step: int) -> None:
         """Take note of the session's step after the run that was just counted."""
-        if self._runs:
+        if self._runs and step > self._step:
             self._per_run = max(self._per_run, -(-(step - self._step) // self._runs))
+            self._learning = max(0, self._learning - 1)
         self._saw(step)
 
     def _saw(self, step: int) -> None:
         self._step = step
         self._runs = 0
-        self._look_after = runs_until_look(self._due_step - step, self._per_run)
+        self._look_after = 1 if self._learning else runs_until_look(self._due_step - step, self._per_run)
