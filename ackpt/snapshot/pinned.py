@@ -132,6 +132,11 @@ class PinnedSnapshot(Snapshot):
         """Return how many data files there will be."""
         return self._ops.shards
 
+    @property
+    def released(self) -> bool:
+        """Tell whether the session is no longer needed; from any thread."""
+        return self._session is None
+
     def stage(self, folder: Path, prefix: str) -> Iterator[StagedFile]:
         """Write the tensors shard by shard, each let go of before its file is yielded."""
         try:
@@ -153,7 +158,7 @@ class PinnedSnapshot(Snapshot):
 
     def release(self) -> None:
         """Let go of the tensors that have not been written, and of the session."""
-        session, self._session = self._session, None
+        session = self._session
         if session is None:
             return
         for shard in range(self._ops.shards):
@@ -163,6 +168,7 @@ class PinnedSnapshot(Snapshot):
                 # a closed session lets go of its tensors by itself; whatever else it is, nobody
                 # can do anything about it, and a save must not fail of it
                 _log.debug("tensors of step %d could not be let go of: %s", self.step, error)
+        self._session = None
 
     def _pinned_in(self) -> tf.compat.v1.Session:
         if self._session is None:

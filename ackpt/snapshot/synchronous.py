@@ -1,7 +1,7 @@
 """A snapshot by the saver itself: what is left for savers whose graph does not tell what they write.
 
-The V1 format, a `save` of the user's own, a builder with other ops: the saver writes to a private
-local folder while the trainer waits, and the files are taken over from there.
+A `save` of the user's own, a builder with other ops: the saver writes to a private local folder
+while the trainer waits, and the files are taken over from there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ackpt.snapshot.base import Snapshot
 from ackpt.snapshot.tensorflow_errors import translate
 
 _NAME = "ckpt"
-_PREFIX = re.compile(rf"^{_NAME}-\d+")  # a saver with pad_step_number writes 00001000 for 1000
+_PREFIX = re.compile(rf"^{_NAME}-\d+(?=\.)")  # a saver with pad_step_number writes 00001000 for 1000
 
 
 class SavedSnapshot(Snapshot):
@@ -46,7 +46,8 @@ class SavedSnapshot(Snapshot):
         in `scratch_dir`, or where temporary files go.
 
         Raises:
-            SnapshotError: the saver wrote nothing; or what it raised itself.
+            SnapshotError: the saver wrote no checkpoint, or one in the V1 format, whose files cannot
+                be told from other files of the run; or what the saver raised itself.
         """
         if scratch_dir is not None:
             scratch_dir.mkdir(parents=True, exist_ok=True)
@@ -59,10 +60,13 @@ class SavedSnapshot(Snapshot):
                 write_meta_graph=write_meta_graph,
                 write_state=False,
             )
-            if not any(_PREFIX.match(path.name) for path in folder.iterdir()):
+            written = sorted(path.name for path in folder.iterdir())
+            if not written or not all(_PREFIX.match(name) for name in written):
                 raise SnapshotError(
-                    f"{type(saver).__qualname__}.save() wrote no file for step {step} "
-                    f"(expected {_NAME}-{step}…); a saver without variables cannot be used",
+                    f"{type(saver).__qualname__}.save() did not write a checkpoint in the V2 format for "
+                    f"step {step}: expected {_NAME}-{step}.index and its data files, got "
+                    f"{', '.join(written) or 'nothing'}; give the hook a saver that has variables and "
+                    "writes V2 (the default)",
                     step=step,
                 )
         except BaseException:
@@ -74,9 +78,7 @@ class SavedSnapshot(Snapshot):
         """Move the files over, the data first, then the index, then the meta graph."""
         try:
             for path in sorted(self._folder.iterdir(), key=_visibility):
-                name, ours = _PREFIX.subn(prefix, path.name)
-                if not ours:
-                    continue
+                name = _PREFIX.sub(prefix, path.name)
                 final = folder / name
                 shutil.move(path, final)
                 yield StagedFile(key=name, path=final, size=final.stat().st_size)

@@ -30,8 +30,8 @@ class GraphSnapshotter:
       copy-on-write (reference variables);
     - *fetched*, where the session is remote or cannot hold tensors: the trainer waits until all
       tensors are in host memory;
-    - *saved*, where the saver's graph does not tell what it writes (V1 format, a `save` of its own):
-      the trainer waits until the saver has written a private local copy.
+    - *saved*, where the saver's graph does not tell what it writes (a `save` of its own, other ops
+      on the way): the trainer waits until the saver has written a private local copy.
 
     All methods belong on the trainer thread.
     """
@@ -62,6 +62,7 @@ class GraphSnapshotter:
         self._ops: PinningOps | None = None
         self._session: tf.compat.v1.Session | None = None
         self._pin: Pin | None = None
+        self._pinned: list[PinnedSnapshot] = []
         self._proven = False
         self._prepared = False
 
@@ -95,6 +96,11 @@ class GraphSnapshotter:
             raise
         except Exception as error:
             raise translate(error, step=step, doing="taking the snapshot") from error
+
+    def staging(self) -> bool:
+        """Tell whether snapshots still need their session, since they are not wholly staged."""
+        self._pinned = [each for each in self._pinned if not each.released]
+        return bool(self._pinned)
 
     def close(self) -> None:
         """Let go of the session; `prepare` and `pin` make this usable again."""
@@ -139,7 +145,9 @@ class GraphSnapshotter:
             self._warn_fetched(f"{type(error).__name__}: {reason(error)}")
             return fetched
         self._proven = True
-        return PinnedSnapshot(self._ops, session, handles, step=step, meta_graph=self._meta_graph)
+        pinned = PinnedSnapshot(self._ops, session, handles, step=step, meta_graph=self._meta_graph)
+        self._pinned = [each for each in self._pinned if not each.released] + [pinned]
+        return pinned
 
     def _fetch(self, session: tf.compat.v1.Session, step: int) -> Snapshot:
         values = session.run([each.tensor for each in self._tensors])

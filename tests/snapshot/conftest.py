@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +12,14 @@ import pytest
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk() -> Iterator[Path]:
     """Give a file system of 10 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
     if os.geteuid() != 0:
         pytest.skip("mounting a small file system takes root")
+    folder = Path(tempfile.mkdtemp(prefix="ackpt-small-disk-"))  # pytest cannot clean up around a mount
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "ackpt-test", str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+        folder.rmdir()

@@ -106,8 +106,6 @@ class _Counting(tf1.train.Saver):  # type: ignore[misc]
 
 def _other_savers() -> dict[str, object]:
     return {
-        "V1 format": lambda: tf1.train.Saver(write_version=tf1.train.SaverDef.V1),
-        "V1 format, sharded": lambda: tf1.train.Saver(write_version=tf1.train.SaverDef.V1, sharded=True),
         "a save of its own": _Counting,
         "a save of its own, sharded": lambda: _Counting(sharded=True),
         "a save of its own, padded": lambda: _Counting(pad_step_number=True),
@@ -133,8 +131,7 @@ def test_a_saver_that_cannot_be_read_writes_for_itself_with_one_warning(
             names = stage(snapshot, folder)
             assert names[-1] == f"model.ckpt-{step}.meta"
             assert all(name.startswith(f"model.ckpt-{step}") for name in names)
-            suffix = "-?????-of-00001" if kind == "V1 format, sharded" else ""
-            saver.restore(session, str(folder / f"model.ckpt-{step}{suffix}"))
+            saver.restore(session, str(folder / f"model.ckpt-{step}"))
             assert session.run(tf1.train.get_global_step()) == step
             session.run(train)
         assert not list(scratch.iterdir())
@@ -142,6 +139,17 @@ def test_a_saver_that_cannot_be_read_writes_for_itself_with_one_warning(
     (warning,) = _warnings(caplog)
     assert "written by the saver itself" in warning
     assert not (folder / "checkpoint").exists()
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_the_v1_format_is_refused_and_what_to_do_is_said(sharded: bool, tmp_path: Path) -> None:
+    with tf.Graph().as_default(), tf1.Session() as session:
+        build(Mix(variables=1, elements=1))
+        saver = tf1.train.Saver(write_version=tf1.train.SaverDef.V1, sharded=sharded)
+        session.run(tf1.global_variables_initializer())
+        with pytest.raises(SnapshotError, match=r"expected ckpt-8\.index .* writes V2"):
+            GraphSnapshotter(saver, scratch_dir=tmp_path).pin(session, 8)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_saver_raises_reaches_us_as_a_snapshot_error(tmp_path: Path) -> None:
@@ -159,7 +167,7 @@ def test_what_a_saver_raises_reaches_us_as_a_snapshot_error(tmp_path: Path) -> N
 def test_a_saver_without_variables_is_named(tmp_path: Path) -> None:
     with tf.Graph().as_default(), tf1.Session() as session:
         saver = tf1.train.Saver(allow_empty=True)
-        with pytest.raises(SnapshotError, match="a saver without variables cannot be used"):
+        with pytest.raises(SnapshotError, match="got nothing; give the hook a saver that has variables"):
             GraphSnapshotter(saver, scratch_dir=tmp_path).pin(session, 8)
 
 

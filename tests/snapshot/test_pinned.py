@@ -152,18 +152,20 @@ def test_a_new_session_on_the_same_graph_pins_its_own_state(tmp_path: Path) -> N
 class _MallInfo(ctypes.Structure):
     """Be `struct mallinfo2` of glibc, https://man7.org/linux/man-pages/man3/mallinfo.3.html."""
 
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
-    ]
+    _fields_ = [(f"field_{number}", ctypes.c_size_t) for number in range(10)]
+    # arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks, keepcost
+
+    @property
+    def allocated(self) -> int:
+        """Return what is in use: `uordblks` and `hblkhd` (chunks of their own mapping)."""
+        return int(self.field_7 + self.field_4)
 
 
 def _allocated() -> int:
     """Return the bytes that are allocated now; resident memory tells little, freed pages are kept."""
     mallinfo2 = ctypes.CDLL(None).mallinfo2
     mallinfo2.restype = _MallInfo
-    info = mallinfo2()
-    return int(info.uordblks + info.hblkhd)
+    return int(mallinfo2().allocated)
 
 
 @pytest.mark.parametrize("end", ["staged", "closed early", "never staged"])
@@ -205,6 +207,17 @@ def test_a_shard_s_tensors_are_let_go_of_before_its_file_is_yielded(tmp_path: Pa
         snapshot.release()
         with pytest.raises(tf.errors.OpError, match="not in the session store|session"):
             snapshot._ops.write(run.session, held, 1, str(tmp_path / "again"))
+
+
+def test_a_snapshotter_knows_until_when_its_session_is_needed(tmp_path: Path) -> None:
+    with training(SMALL) as run:
+        snapshotter = run.snapshotter()
+        assert not snapshotter.staging()
+        first, second = (snapshotter.pin(run.session, step) for step in (0, 1))
+        stage(first, tmp_path)
+        assert snapshotter.staging()
+        second.release()
+        assert not snapshotter.staging()
 
 
 def test_closing_the_iterator_leaves_only_finished_files(tmp_path: Path) -> None:
