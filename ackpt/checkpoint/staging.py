@@ -15,8 +15,10 @@ import hashlib
 import os
 import re
 import shutil
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ackpt.checkpoint.fence import Claim
@@ -52,9 +54,22 @@ class StagedSave:
         return read_journal(self.journal_path, self.files)
 
     def remove(self) -> None:
-        """Delete the save's folder, the journal first: what is left of it is never resumed; blocking."""
-        self.journal_path.unlink(missing_ok=True)
-        shutil.rmtree(self.folder, ignore_errors=False)
+        """Delete the save's folder, the journal first: what is left of it is never resumed; blocking.
+
+        Idempotent.
+
+        Raises:
+            StagingError: it cannot be deleted.
+        """
+        try:
+            self.journal_path.unlink(missing_ok=True)
+            shutil.rmtree(self.folder)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StagingError(
+                f"the staged save {self.folder} cannot be removed ({error.strerror}); remove it by hand"
+            ) from error
 
 
 class StagingFolder:
@@ -97,6 +112,10 @@ class StagingFolder:
             ) from None
         self._lock_fd = fd
 
+        # A fork shares the lock, and would keep it when this process is killed: data loader workers
+        # live on for a while. Closing its copy does not let go of ours.
+        os.register_at_fork(after_in_child=partial(_unlock, weakref.ref(self)))
+
     def unlock(self) -> None:
         """Let go of the folder; idempotent."""
         if self._lock_fd >= 0:
@@ -113,9 +132,17 @@ class StagingFolder:
         """
         try:
             save = StagedSave(self._make(prefix))
-            save.files.mkdir(mode=0o700)
-            journal = save.open_journal()
-            journal.begin(step=step, prefix=prefix, metrics=metrics, claim=claim)
+            try:
+                save.files.mkdir(mode=0o700)
+                journal = save.open_journal()
+                try:
+                    journal.begin(step=step, prefix=prefix, metrics=metrics, claim=claim)
+                except BaseException:
+                    journal.close()
+                    raise
+            except BaseException:
+                save.remove()
+                raise
         except OSError as error:
             raise StagingError(
                 f"{prefix} cannot be staged in {self.folder} ({error.strerror}); make room there, or set "
@@ -141,6 +168,12 @@ class StagingFolder:
                 number += 1
             else:
                 return folder
+
+
+def _unlock(folder: weakref.ref[StagingFolder]) -> None:
+    alive = folder()
+    if alive is not None:
+        alive.unlock()
 
 
 def staging_folder(target: StorageURL, root: str | os.PathLike[str] | None = None) -> Path:
