@@ -87,6 +87,17 @@ async def test_memory_is_leased_in_the_order_of_asking_even_if_a_later_one_would
     assert order == ["large", "small"]
 
 
+async def test_who_gives_up_waiting_lets_the_next_pass() -> None:
+    budget = Budget(connections=1, memory_bytes=100)
+    await budget.take_memory(60)
+    large = asyncio.create_task(budget.take_memory(80))
+    small = asyncio.create_task(budget.take_memory(10))
+    await asyncio.sleep(0)
+    large.cancel()
+    await asyncio.wait_for(small, 10)
+    assert budget.memory_in_use == 70
+
+
 async def test_more_than_the_whole_budget_is_granted_alone() -> None:
     budget = Budget(connections=1, memory_bytes=100)
     await budget.take_memory(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,6 @@ from ackpt.errors import (
     StorageFullError,
     TransientError,
 )
-from ackpt.transfer import target as target_module
 from ackpt.transfer.body import BytesBody
 from ackpt.transfer.budget import Budget
 from ackpt.transfer.checksum import crc32c
@@ -218,6 +218,26 @@ async def test_two_downloads_to_one_name_do_not_mix(tmp_path: Path, transfer: Tr
     assert files_in(tmp_path) == ["file"]
 
 
+async def test_a_leftover_whose_owner_ends_just_now_is_not_written_to(
+    tmp_path: Path, transfer: Transfer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = pattern(LARGE)
+    flock = fcntl.flock
+    theirs = tmp_path / "theirs"
+
+    def flock_after_their_rename(file: int, operation: int) -> None:
+        os.rename(tmp_path / ".file.part", theirs)
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_after_their_rename)
+    (tmp_path / ".file.part").write_bytes(b"whole")
+    await download_object(
+        await stocked(data), KEY, tmp_path / "file", transfer, size=LARGE, crc32c=crc32c(data)
+    )
+    assert theirs.read_bytes() == b"whole"
+    assert (tmp_path / "file").read_bytes() == data
+
+
 async def test_a_folder_that_is_not_there_is_a_local_error(tmp_path: Path, transfer: Transfer) -> None:
     data = pattern(10)
     with pytest.raises(LocalFileError, match="no such file"):
@@ -242,7 +262,7 @@ async def test_a_disk_that_fills_up_leaves_nothing(
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(target_module.os, "pwrite", full)
+    monkeypatch.setattr(os, "pwrite", full)
     data = pattern(LARGE)
     with pytest.raises(StorageFullError, match="no space left"):
         await download_object(
@@ -259,7 +279,7 @@ async def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_before_the
     def fsync(descriptor: int) -> None:
         synced.append((os.readlink(f"/proc/self/fd/{descriptor}"), files_in(tmp_path)))
 
-    monkeypatch.setattr(target_module.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     data = pattern(LARGE)
     await download_object(
         await stocked(data), KEY, tmp_path / "file", transfer, size=LARGE, crc32c=crc32c(data)

@@ -35,7 +35,7 @@ async def test_calls_are_taken_only_as_places_become_free() -> None:
         nonlocal taken
         for _ in range(10):
             taken += 1
-            yield go_on.wait  # type: ignore[misc]
+            yield go_on.wait
 
     task = asyncio.create_task(fan_out(calls(), limit=2))
     for _ in range(10):

@@ -100,7 +100,8 @@ async def _head(backend: MultipartBackend) -> object:
 
 
 async def _delete(backend: MultipartBackend) -> object:
-    return await backend.delete("there")
+    await backend.delete("there")
+    return None
 
 
 async def _get(backend: MultipartBackend) -> object:

@@ -43,8 +43,8 @@ def content(file: StagedFile) -> bytes:
     return file.path.read_bytes()
 
 
-class Parts:
-    """Count the parts in flight."""
+class Watch:
+    """Count the requests in flight."""
 
     def __init__(self) -> None:
         self.in_flight = 0
@@ -92,7 +92,7 @@ async def test_a_large_file_goes_to_a_store_without_parts_in_one_put(
 async def test_parts_are_sent_at_once_within_the_connections_of_the_budget(
     staged: Stage, transfer: Transfer
 ) -> None:
-    watch = Parts()
+    watch = Watch()
     backend = ScriptedBackend(Turn(request="put_part", times=99, wait=watch))
     files = [staged(LARGE), replace(staged(LARGE), key="another")]
     await asyncio.gather(*[upload_object(backend, file, transfer) for file in files])
@@ -100,10 +100,19 @@ async def test_parts_are_sent_at_once_within_the_connections_of_the_budget(
     assert transfer.budget.connections_in_use == transfer.budget.memory_in_use == 0
 
 
+async def test_small_files_are_sent_within_the_connections_of_the_budget(
+    staged: Stage, transfer: Transfer
+) -> None:
+    watch, file = Watch(), staged(SMALL)
+    backend = ScriptedBackend(Turn(request="put", times=99, wait=watch))
+    await asyncio.gather(*[upload_object(backend, replace(file, key=f"x{n}"), transfer) for n in range(9)])
+    assert watch.most == transfer.budget.connections == 3
+
+
 async def test_a_store_that_takes_bytes_in_order_gets_the_parts_one_by_one(
     staged: Stage, transfer: Transfer
 ) -> None:
-    watch, file = Parts(), staged(LARGE)
+    watch, file = Watch(), staged(LARGE)
     backend = ScriptedBackend(refused("put_part", skip=1), Turn(request="put_part", times=99, wait=watch))
     backend.in_order = True
     await upload_object(backend, file, transfer)
@@ -346,8 +355,14 @@ async def test_an_object_with_other_bytes_is_never_overwritten_by_a_create(
 ) -> None:
     backend, file = ScriptedBackend(), staged(size)
     await backend.put(file.key, BytesBody(b"other"))
+
+    async def journal(upload_id: str) -> None:
+        pass
+
     with pytest.raises(AlreadyExistsError):
-        await upload_object(backend, file, transfer, condition=IfAbsent(), keep_upload=True)
+        await upload_object(
+            backend, file, transfer, condition=IfAbsent(), keep_upload=True, on_upload=journal
+        )
     assert stored(backend, file) == b"other"
     assert backend.store.uploads == {}  # no resume could mend it
 
