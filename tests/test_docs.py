@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from docs.generate.pages import pages
 from tests.documents import Page, read_page, run_page
 
 ROOT = Path(__file__).parent.parent
@@ -62,6 +63,22 @@ def _anchors(path: Path) -> set[str]:
     """Return the anchors of a page's headings, made as GitHub and MkDocs make them."""
     headings = _HEADING.findall(_FENCED.sub("", path.read_text()))
     return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def test_every_row_of_the_failures_names_a_test_that_is_there() -> None:
+    page = (ROOT / "docs" / "explanation" / "failures.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| what ")]
+    named = [re.findall(r"`(test_\w+)`", row.rpartition(" | ")[2]) for row in rows]
+    assert rows
+    assert all(named), "a row without a test"
+    files = [*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "ackpt" / "testing").glob("*.py")]
+    defined = set(re.findall(r"def (test_\w+)", "\n".join(file.read_text() for file in files)))
+    assert {name for names in named for name in names} - defined == set()
+
+
+def test_the_generated_pages_are_those_of_the_code() -> None:
+    stale = [str(path.relative_to(ROOT)) for path, text in pages().items() if path.read_text() != text]
+    assert not stale, "run `make reference`"
 
 
 def test_blocks_share_a_namespace_and_what_they_print_is_compared(tmp_path: Path) -> None:
