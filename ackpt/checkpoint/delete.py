@@ -6,15 +6,19 @@ manifest's text, and so names exactly what was ours.
 
 from __future__ import annotations
 
+import logging
 from contextlib import aclosing
 from functools import partial
 
 from ackpt.backends.base import Backend
 from ackpt.checkpoint.catalog import read_object
 from ackpt.checkpoint.commit import find_committed
-from ackpt.checkpoint.manifest import SUFFIX, Manifest
+from ackpt.checkpoint.manifest import SUFFIX, Manifest, is_named
+from ackpt.errors import CorruptCheckpointError, NotFoundError
 from ackpt.transfer.body import BytesBody
 from ackpt.transfer.fan_out import fan_out
+
+_log = logging.getLogger(__name__)
 
 TOMBSTONE_SUFFIX = ".deleted.json"
 
@@ -34,22 +38,39 @@ async def delete_checkpoint(backend: Backend, manifest: Manifest) -> None:
 async def finish_deletions(backend: Backend, *, name: str) -> list[str]:
     """Finish the deletions that an earlier process began; return the prefixes.
 
+    What a tombstone that cannot be trusted names is not touched, with a warning.
+
     Raises:
-        CorruptCheckpointError: a tombstone cannot be trusted; nothing it names was touched.
+        StorageError: the store cannot be listed or written to.
     """
-    async with aclosing(backend.list(f"{name}-")) as objects:
-        tombstones = [info.key async for info in objects if info.key.endswith(TOMBSTONE_SUFFIX)]
     prefixes = []
-    for tombstone in sorted(tombstones):
-        prefix = tombstone.removesuffix(TOMBSTONE_SUFFIX)
-        buried = Manifest.from_json(await read_object(backend, tombstone), key=prefix + SUFFIX)
-        there = await find_committed(backend, step=buried.step, prefix=prefix)
-        if there is None or there == buried:
-            await _bury(backend, buried, tombstone)
-            prefixes.append(prefix)
-        else:  # the step was saved again after the deletion had begun: that one stays
-            await backend.delete(tombstone)
+    for prefix in await _tombstones(backend, name):
+        try:
+            if await _finish(backend, prefix):
+                prefixes.append(prefix)
+        except NotFoundError:
+            continue  # another process has finished it meanwhile
+        except CorruptCheckpointError as error:
+            _log.warning("the unfinished deletion %s%s is left alone: %s", prefix, TOMBSTONE_SUFFIX, error)
     return prefixes
+
+
+async def _tombstones(backend: Backend, name: str) -> list[str]:
+    async with aclosing(backend.list(f"{name}-")) as objects:
+        keys = [info.key async for info in objects]
+    found = sorted(key.removesuffix(TOMBSTONE_SUFFIX) for key in keys if key.endswith(TOMBSTONE_SUFFIX))
+    return [prefix for prefix in found if is_named(prefix, name)]
+
+
+async def _finish(backend: Backend, prefix: str) -> bool:
+    tombstone = prefix + TOMBSTONE_SUFFIX
+    buried = Manifest.from_json(await read_object(backend, tombstone), key=prefix + SUFFIX)
+    there = await find_committed(backend, step=buried.step, prefix=prefix)
+    if there is None or there == buried:
+        await _bury(backend, buried, tombstone)
+        return True
+    await backend.delete(tombstone)  # the step was saved again after the deletion had begun: that one stays
+    return False
 
 
 async def _bury(backend: Backend, manifest: Manifest, tombstone: str) -> None:

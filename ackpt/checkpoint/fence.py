@@ -42,7 +42,7 @@ class Claim:
         run, attempt, writer, time = (document.get(n) for n in ("run", "attempt", "writer", "time"))
         if not (isinstance(run, str) and isinstance(writer, str) and isinstance(time, str)):
             raise ValueError("expected run, writer and time as text")
-        if not isinstance(attempt, int) or attempt < 1:
+        if type(attempt) is not int or attempt < 1:
             raise ValueError(f"expected an attempt from 1 up, got {attempt!r}")
         return cls(run=run, attempt=attempt, writer=writer, time=time)
 
@@ -63,7 +63,7 @@ async def read_claim(backend: Backend) -> Claim | None:
         return None
     try:
         return Claim.from_document(json.loads(data))
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise CorruptCheckpointError(
             f"{KEY} does not say who writes this run ({error}); make sure that no other trainer is running, "
             "then delete it"

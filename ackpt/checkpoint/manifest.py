@@ -179,6 +179,14 @@ def split_prefix(prefix: str) -> tuple[str, int]:
     return match["name"], int(match["step"])
 
 
+def is_named(prefix: str, name: str) -> bool:
+    """Tell whether `prefix` is `<name>-<step>`, of this name and no longer one."""
+    try:
+        return split_prefix(prefix)[0] == name
+    except ValueError:
+        return False
+
+
 def check_key(key: str, prefix: str) -> None:
     """Make sure that `key` lies below `prefix`, in this run and nowhere else.
 

@@ -40,10 +40,7 @@ class Retainer:
         Raises:
             StorageError: the store cannot be listed or read.
         """
-        try:
-            await finish_deletions(backend, name=self._name)
-        except CorruptCheckpointError as error:
-            _log.warning("an unfinished deletion was left alone: %s", error)
+        await finish_deletions(backend, name=self._name)
         entries = await list_entries(backend, name=self._name)
 
         async def read(entry: Entry) -> Manifest | None:
