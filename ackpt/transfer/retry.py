@@ -102,9 +102,33 @@ class Retry:
         Raises:
             TransientError: the last one, with a note of the attempts and the time they took.
         """
-        course = _Course(self.attempts if attempts is None else attempts, self.deadline, self._uniform, what)
+        started = self.deadline.clock()
+        try:
+            # Outside of tenacity, which costs more than the rest of a small object's request.
+            result = await operation()
+        except on as error:
+            course = _Course(
+                self.attempts if attempts is None else attempts, started, self.deadline, self._uniform, what
+            )
+            result = await self._go_on(operation, error, on, course)
+        self.deadline.renew()
+        return result
+
+    async def _go_on(
+        self,
+        operation: Callable[[], Awaitable[T]],
+        error: TransientError,
+        on: type[TransientError],
+        course: _Course,
+    ) -> T:
+        """Retry `operation`, whose first attempt has ended with `error`."""
+        first: TransientError | None = error
 
         async def attempt() -> T:
+            nonlocal first
+            if first is not None:
+                error, first = first, None
+                raise error
             return await operation()
 
         try:
@@ -119,7 +143,6 @@ class Retry:
         except on as error:
             error.add_note(course.summary())
             raise
-        self.deadline.renew()
         return result
 
 
@@ -127,13 +150,18 @@ class _Course:
     """Decide for one operation, from its failures so far, whether and when it is tried again."""
 
     def __init__(
-        self, attempts: int, deadline: Deadline, uniform: Callable[[float, float], float], what: str
+        self,
+        attempts: int,
+        started: float,
+        deadline: Deadline,
+        uniform: Callable[[float, float], float],
+        what: str,
     ) -> None:
         self._attempts = attempts
         self._deadline = deadline
         self._uniform = uniform
         self._what = what
-        self._started = deadline.clock()
+        self._started = started
         self._first_failure = 0.0
         self._failures = 0
 

@@ -43,7 +43,7 @@ class Source:
 
     @classmethod
     def open(cls, file: LocalFile, budget: Budget) -> Self:
-        """Look at the file; blocks for a stat.
+        """Look at the file; a stat on the local disk, for which a hop to a thread would cost more.
 
         Raises:
             LocalFileError: it is not there, or has another size than was recorded.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
@@ -56,7 +55,7 @@ async def upload_object(
         StorageError: what the store said, after the retries.
     """
     store = reliable(backend, transfer.retry)
-    source = await asyncio.to_thread(Source.open, file, transfer.budget)
+    source = Source.open(file, transfer.budget)
     progress = Progress(on_progress)
     send = _sender(store, source, transfer, upload_id, keep_upload, on_upload, progress)
     wanted, resumed = condition, upload_id
