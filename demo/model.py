@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -27,8 +28,8 @@ _EVALUATION_BATCH = 60
 
 
 def make_estimator(
-    model_dir: Path, *, steps_between_saves: int, hooks: Sequence[tf1.train.SessionRunHook] = ()
-) -> tpu.TPUEstimator:
+    model_dir: Path, *, steps_between_saves: int, hooks: Sequence[tf.compat.v1.train.SessionRunHook] = ()
+) -> tf.compat.v1.estimator.tpu.TPUEstimator:
     """Make the estimator; `hooks` take part in training, and are where a saver of ours belongs."""
 
     def model(features: tf.Tensor, labels: tf.Tensor, mode: str, params: Mapping[str, Any]) -> object:
@@ -81,7 +82,7 @@ def torn_variables(prefix: str) -> list[str]:
     return [name for name in sorted(names) if not (reader.get_tensor(name) == step).all()]
 
 
-def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _digits() -> tuple[npt.NDArray[np.generic], ...]:
     digits = load_digits()
     images = (digits.data / 16.0).astype(np.float32)
     parts = train_test_split(images, digits.target.astype(np.int32), test_size=0.2, random_state=1)
@@ -89,7 +90,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _model(
-    features: tf.Tensor, labels: tf.Tensor, mode: str, hooks: Sequence[tf1.train.SessionRunHook]
+    features: tf.Tensor, labels: tf.Tensor, mode: str, hooks: Sequence[tf.compat.v1.train.SessionRunHook]
 ) -> object:
     hidden = tf1.nn.relu(_layer(features, "hidden", 64, 128))
     logits = _layer(hidden, "logits", 128, 10)

@@ -14,7 +14,7 @@ def rows(lines: Sequence[Line], committed: Sequence[int]) -> list[tuple[str, ...
     """Return one row for each step that a save was begun for, in order."""
     staged = {line["step"]: line for line in lines if line["event"] == "Staged"}
     done = {line["step"]: line for line in lines if line["event"] == "Committed" and not line["already"]}
-    found = []
+    found: list[tuple[str, ...]] = []
     for step in sorted({*staged, *done, *committed}):
         line = {**staged.get(step, {}), **done.get(step, {})}
         found.append(

@@ -69,8 +69,6 @@ def definition(name: str, module: str) -> ast.ClassDef | Function | None:
     if (path / f"{name}.py").exists():
         return None
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    if not path.exists():
-        return None
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.ClassDef | Function) and node.name == name:
             return node
