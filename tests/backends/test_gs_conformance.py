@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import ClassVar
 
 import pytest
@@ -15,16 +14,9 @@ from ackpt.testing.law import MakeBackend
 from tests.servers.gcs import GCSServer
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[GCSServer]:
-    with GCSServer() as server:
-        server.create_bucket("bucket")
-        yield server
-
-
-def maker(server: GCSServer, **options: str) -> MakeBackend:
+def maker(server: GCSServer, bucket: str, **options: str) -> MakeBackend:
     query = "&".join(f"{name}={value}" for name, value in {"anonymous": "true", **options}.items())
-    url = f"gs://bucket/{uuid.uuid4()}?endpoint={server.url}&{query}"
+    url = f"gs://{bucket}/run?endpoint={server.url}&{query}"
 
     def make() -> Backend:
         return open_backend(url)
@@ -34,8 +26,8 @@ def maker(server: GCSServer, **options: str) -> MakeBackend:
 
 class TestMultipart(BackendConformance):
     @pytest.fixture
-    def make_backend(self, server: GCSServer) -> MakeBackend:
-        return maker(server)
+    def make_backend(self, gs_server: GCSServer, gs_bucket: str) -> MakeBackend:
+        return maker(gs_server, gs_bucket)
 
 
 class TestResumable(BackendConformance):
@@ -46,15 +38,5 @@ class TestResumable(BackendConformance):
     }
 
     @pytest.fixture
-    def make_backend(self, server: GCSServer) -> MakeBackend:
-        return maker(server, upload="resumable")
-
-
-class TestBucketRoot(BackendConformance):
-    """A URL without a path: keys are whole names."""
-
-    @pytest.fixture
-    def make_backend(self, server: GCSServer) -> MakeBackend:
-        bucket = server.create_bucket(f"bucket-{uuid.uuid4()}")
-        url = f"gs://{bucket}?endpoint={server.url}&anonymous=true"
-        return lambda: open_backend(url)
+    def make_backend(self, gs_server: GCSServer, gs_bucket: str) -> MakeBackend:
+        return maker(gs_server, gs_bucket, upload="resumable")

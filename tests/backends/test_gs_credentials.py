@@ -317,6 +317,19 @@ async def test_tokens_are_in_no_error_and_no_log(
         assert not [text for text in [*texts, caplog.text] if secret in text]
 
 
+async def test_a_session_elsewhere_gets_no_token(
+    gs_server: GCSServer, gs_bucket: str, token_server: TokenServer, key_file: str
+) -> None:
+    """A session's URI that leads to another origin is used, but our token stays here."""
+    async with open_gs(gs_server, gs_bucket, credentials=key_file, upload="resumable") as backend:
+        upload = await backend.create_upload("large")
+        assert upload.id.startswith(f"session:{gs_server.url}/")
+        again = await backend.open_upload("large", upload.id.replace("127.0.0.1", "localhost"))
+        await again.complete([await again.put_part(1, body_of(b"bytes"))])
+        assert {entry.authorized for entry in gs_server.log("resumable.start")} == {True}
+        assert {entry.authorized for entry in gs_server.log("resumable.put")} == {False}
+
+
 def test_who_gets_credentials() -> None:
     assert isinstance(find_tokens(GSOptions(), emulated=False), GoogleTokens)
     assert isinstance(find_tokens(GSOptions(), emulated=True), NoTokens)

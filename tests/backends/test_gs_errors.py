@@ -8,11 +8,20 @@ import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime
 
+import aiohttp
 import pytest
 
 from ackpt.backends.base import Condition, IfAbsent, IfVersion
 from ackpt.backends.gs import GSBackend
-from ackpt.backends.gs.errors import Purpose, Refusal, Subject, parse_retry_after, read_refusal, translate
+from ackpt.backends.gs.errors import (
+    Purpose,
+    Refusal,
+    Subject,
+    parse_retry_after,
+    read_refusal,
+    translate,
+    transport_errors,
+)
 from ackpt.errors import (
     AlreadyExistsError,
     AuthenticationError,
@@ -73,6 +82,7 @@ async def test_a_bucket_that_is_there_is_asked_about_once(gs_server: GCSServer, 
         (400, "required", "requester pays bucket but no user project provided.", PermissionDeniedError),
         (401, "authError", "", AuthenticationError),
         (403, "forbidden", "", PermissionDeniedError),
+        (403, "retentionPolicyNotMet", "", PermissionDeniedError),
         (403, "rateLimitExceeded", "", TransientError),
         (403, "quotaExceeded", "", StorageFullError),
         (404, "notFound", "", NotFoundError),
@@ -342,6 +352,19 @@ async def test_errors_tell_no_session_uri(gs_server: GCSServer, gs_bucket: str) 
         with pytest.raises(NotFoundError) as gone:
             await upload.parts()
         assert secret not in "".join(traceback.format_exception(gone.value))
+
+
+@pytest.mark.parametrize("kind", [aiohttp.ClientOSError, aiohttp.ConnectionTimeoutError, OSError])
+def test_a_cause_that_holds_a_url_is_left_out(kind: type[Exception]) -> None:
+    """aiohttp names the URL in what it raises when a body cannot be written, or a connection is late."""
+    with (
+        pytest.raises(TransientError, match="put key: .* http://endpoint") as caught,
+        transport_errors(PURPOSE, "http://endpoint", 5),
+    ):
+        raise kind(32, "cannot write to http://endpoint/o?upload_id=secret") from BrokenPipeError("broken")
+    told = "".join(traceback.format_exception(caught.value))
+    assert "secret" not in told
+    assert "BrokenPipeError: broken" in told
 
 
 async def test_a_get_that_is_left_early_frees_its_connection(gs_server: GCSServer, gs_bucket: str) -> None:

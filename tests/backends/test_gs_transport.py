@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncGenerator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -68,36 +69,38 @@ async def test_a_buffer_used_for_every_block_arrives_unharmed(
 async def test_the_transport_holds_nothing_when_the_next_block_is_asked_for() -> None:
     """The rule that makes reuse safe from Python 3.12 on, where transports keep views of what they hold."""
     seen: list[int] = []
-    release, served = asyncio.Event(), asyncio.Event()
+    served = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await release.wait()
-        while await reader.read(1 * MiB):
+        while await reader.read(4 * KiB):
             pass
         writer.close()
         await writer.wait_closed()
         served.set()
 
+    sizes = [128 * KiB] * 30 + [1, 60 * KiB, 65 * KiB] * 10
+
     async def blocks() -> AsyncGenerator[bytes | memoryview, None]:
-        for size in [128 * KiB] * 100 + [1, 60 * KiB, 65 * KiB] * 20:
+        for size in sizes:
             yield bytes(size)
             assert protocol.transport is not None
             seen.append(protocol.transport.get_write_buffer_size())
-            if len(seen) > 20:
-                release.set()
 
     loop = asyncio.get_running_loop()
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=64 * KiB)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        transport, protocol = await loop.create_connection(lambda: BaseProtocol(loop), "127.0.0.1", port)
-        size = 128 * KiB * 100 + (1 + 125 * KiB) * 20
-        payload = BlocksPayload(blocks, size, content_type="x/y", stall_secs=10)
-        loop.call_later(0.3, release.set)
-        await payload.write(StreamWriter(protocol, loop))
-        transport.close()
-        await served.wait()
-    assert seen == [0] * 160
+    with socket.socket() as listening, socket.socket() as ours:
+        # Small buffers in the kernel, or it would take all and the transport never hold anything.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * KiB)
+        listening.bind(("127.0.0.1", 0))
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * KiB)
+        async with await asyncio.start_server(serve, sock=listening, limit=32 * KiB):
+            ours.setblocking(False)
+            await loop.sock_connect(ours, listening.getsockname())
+            transport, protocol = await loop.create_connection(lambda: BaseProtocol(loop), sock=ours)
+            payload = BlocksPayload(blocks, sum(sizes), content_type="x/y", stall_secs=10)
+            await payload.write(StreamWriter(protocol, loop))
+            transport.close()
+            await served.wait()
+    assert seen == [0] * len(sizes)
 
 
 async def test_a_body_that_fails_after_its_last_byte_stores_nothing(

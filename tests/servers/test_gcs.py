@@ -45,7 +45,8 @@ async def ask(
 ) -> tuple[int, str, Mapping[str, str]]:
     """Send a request; an underscore in a header's name is a dash."""
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    async with client.request(method, path, data=BytesIO(data), headers=given, allow_redirects=False) as response:
+    request = client.request(method, path, data=BytesIO(data), headers=given, allow_redirects=False)
+    async with request as response:
         return response.status, await response.text(), response.headers
 
 

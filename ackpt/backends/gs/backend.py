@@ -49,6 +49,8 @@ class GSBackend(MultipartBackend):
     for multipart uploads; for resumable ones see `ResumableUpload`.
     Large objects go in parallel parts by the XML API, or in order by resumable uploads where the
     endpoint has none of these, which shows at the first upload.
+    The account needs roles/storage.objectUser (to create, read, list, delete and move objects):
+    https://cloud.google.com/storage/docs/access-control/iam-roles
     """
 
     def __init__(self, bucket: str, path: str, options: GSOptions) -> None:
@@ -163,10 +165,11 @@ class GSBackend(MultipartBackend):
         return upload
 
     async def list_uploads(self, prefix: str = "") -> AsyncGenerator[UploadInfo, None]:
-        """Iterate over our unfinished multipart uploads, and over objects aside without theirs.
+        """Iterate over our unfinished multipart uploads, and over objects that were left aside.
 
-        Resumable sessions are not listed: the API cannot; they end by themselves after a week, and
-        what they hold is not billed (https://cloud.google.com/storage/docs/resumable-uploads).
+        An object aside may be one that a live writer is just about to move: a sweep goes by its age.
+        Resumable sessions are not listed: the API cannot; they end by themselves after a week
+        (https://cloud.google.com/storage/docs/resumable-uploads#session-uris).
         """
         if self._speaks_xml is False:
             return

@@ -98,5 +98,6 @@ def _encoded(name: str) -> str:
 
 
 def _url(base: str, query: Mapping[str, str]) -> URL:
-    pairs = "&".join(f"{_encoded(name)}={_encoded(value)}" for name, value in query.items())
+    # `?uploads`, as documented, rather than `?uploads=`.
+    pairs = "&".join(f"{name}={_encoded(value)}" if value else name for name, value in query.items())
     return URL(f"{base}?{pairs}" if pairs else base, encoded=True)

@@ -117,6 +117,12 @@ def translate(purpose: Purpose, refusal: Refusal) -> StorageError:
             return TransientError(what, key=key, retry_after_secs=refusal.retry_after_secs)
         case 403 if refusal.code in ("quotaExceeded", "StorageQuotaExceeded"):
             return StorageFullError(what, key=key)
+        case 403 if refusal.code in ("retentionPolicyNotMet", "objectUnderActiveHold"):
+            return PermissionDeniedError(
+                f"{what}; objects here may not be replaced, renamed or deleted: use a bucket without a "
+                "retention policy and holds",
+                key=key,
+            )
         case 403:
             return PermissionDeniedError(
                 f"{what}; the account needs roles/storage.objectUser on the bucket", key=key

@@ -25,9 +25,7 @@ from ackpt.backends.gs.xml_api import XmlApi, upload_purpose
 from ackpt.errors import ChecksumMismatchError, NotFoundError, UnsupportedError
 from ackpt.options import GiB, MiB
 
-MULTIPART_LIMITS: Final = PartLimits(
-    min_part_bytes=5 * MiB, max_part_bytes=5 * GiB, max_parts=10_000
-)  # fmt: skip
+MULTIPART_LIMITS: Final = PartLimits(min_part_bytes=5 * MiB, max_part_bytes=5 * GiB, max_parts=10_000)
 """https://cloud.google.com/storage/quotas#requests (XML API multipart uploads)"""
 
 _MAX_NAME_BYTES: Final = 1024  # https://cloud.google.com/storage/docs/objects#naming

@@ -98,9 +98,10 @@ class BlocksPayload(Payload):
                     block = memoryview(block)[:-1]
                 await self._write(writer, block)
                 del block
-                # A body in the page cache and a socket that takes all would never yield to the loop,
-                # and an early refusal would not be read before the connection is reset.
-                await asyncio.sleep(0)
+                if not self._in_hand:
+                    # A body in the page cache and a socket that takes all would never yield to the
+                    # loop, and an early refusal would not be read before the connection is reset.
+                    await asyncio.sleep(0)
         if sent != self._total:
             self.error = StorageError(
                 f"a body of {self._total} bytes gave {'more' if sent > self._total else sent}"

@@ -35,7 +35,10 @@ _BY_SESSION = ("resumable.put", "resumable.status", "resumable.cancel")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """Hold what the log says of one request; `port` tells connections apart."""
+    """Hold what the log says of one request; `port` tells connections apart.
+
+    `authorized` says that there was an `Authorization`, whether or not one was wanted.
+    """
 
     operation: str
     bucket: str
@@ -45,6 +48,7 @@ class Entry:
     chunked: bool
     port: int
     content_range: str | None
+    authorized: bool
 
 
 class GCSApp:
@@ -197,6 +201,7 @@ class GCSApp:
             chunked=exchange.headers.get("Transfer-Encoding") is not None,
             port=peer[1] if peer else 0,
             content_range=exchange.headers.get("Content-Range"),
+            authorized="Authorization" in exchange.headers,
         )
         self.log.append(entry)
         _log.debug("%s", entry)
