@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from ackpt.errors import LocalFileError, StorageFullError
 
@@ -65,11 +65,11 @@ class OpenFile:
     or write whatever file gets the same number next, so `close` is put off until it has ended.
     """
 
-    __slots__ = ("_busy", "_closing", "_file")
+    __slots__ = ("_closing", "_file", "_work")
 
     def __init__(self, file: FileIO) -> None:
         self._file = file
-        self._busy = 0
+        self._work: set[asyncio.Future[Any]] = set()
         self._closing = False
 
     def fileno(self) -> int:
@@ -84,21 +84,26 @@ class OpenFile:
         future = asyncio.get_running_loop().run_in_executor(
             None, lambda: work(self._file.fileno(), *args, **kwargs)
         )
-        self._busy += 1
+        self._work.add(future)
         future.add_done_callback(self._ended)
         return await asyncio.shield(future)
 
+    async def settle(self) -> None:
+        """Wait until no thread works on the file, also one that a cancelled `run` has left."""
+        if self._work:
+            await asyncio.wait(self._work)
+
     def _ended(self, future: asyncio.Future[T]) -> None:
-        self._busy -= 1
+        self._work.discard(future)
         if not future.cancelled():
             future.exception()  # seen, also when its waiter has been cancelled
-        if self._closing and not self._busy:
+        if self._closing and not self._work:
             self._file.close()
 
     def close(self) -> None:
         """Close the file, now or as soon as no thread works on it; idempotent."""
         self._closing = True
-        if not self._busy:
+        if not self._work:
             self._file.close()
 
     def __enter__(self) -> Self:

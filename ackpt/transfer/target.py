@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import fcntl
 import os
@@ -16,7 +15,7 @@ from ackpt.transfer.checksum import crc32c
 from ackpt.transfer.clean_up import clean_up
 from ackpt.transfer.local import OpenFile, local_errors
 
-_UNLINK_SECS: Final = 10.0
+_REMOVE_SECS: Final = 10.0
 _NO_ROOM_AHEAD = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 
 
@@ -58,11 +57,13 @@ class Target:
     async def discard(self, error: BaseException) -> None:
         """Remove what was written, because of `error`; also when cancelled, and for a bounded time."""
 
-        async def unlink() -> None:
-            await asyncio.to_thread(self._temporary.unlink, missing_ok=True)
+        async def remove() -> None:
+            # A cancelled `publish` may still be about to rename: the name must stay ours until it has.
+            await self._file.settle()
+            await self._file.run(_remove, self._temporary)
 
         try:
-            await clean_up(unlink, secs=_UNLINK_SECS, after=error, what=f"{self._temporary} was not removed")
+            await clean_up(remove, secs=_REMOVE_SECS, after=error, what=f"{self._temporary} was not removed")
         finally:
             self._file.close()  # last: who waits for the lock must find the name gone
 
@@ -109,6 +110,16 @@ def _write(descriptor: int, path: Path, blocks: Sequence[bytes], position: int, 
                 position += written
                 view = view[written:]
     return value
+
+
+def _remove(descriptor: int, temporary: Path) -> None:
+    """Remove the temporary file, unless it has its final name and the temporary one is another's."""
+    with local_errors(temporary):
+        try:
+            if os.path.samestat(os.fstat(descriptor), os.stat(temporary)):
+                temporary.unlink()
+        except FileNotFoundError:
+            return
 
 
 def _publish(descriptor: int, temporary: Path, path: Path) -> None:
