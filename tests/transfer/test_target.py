@@ -33,7 +33,7 @@ async def test_a_cancelled_publish_that_is_late_does_not_name_the_file_of_the_ne
     with pytest.raises(asyncio.CancelledError) as cancelled:
         await publishing
     discarding = asyncio.create_task(first.discard(cancelled.value))
-    await asyncio.sleep(0.01)
+    await asyncio.wait([discarding], timeout=0.2)
     second = await Target.create(path, 6)
     await second.write([b"sec"], 0, 0)
     go.set()
