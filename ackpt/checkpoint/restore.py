@@ -5,32 +5,34 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from ackpt.backends.base import Backend
 from ackpt.checkpoint import state_file
-from ackpt.checkpoint.catalog import Entry, list_entries, load_manifest, read_object
+from ackpt.checkpoint.catalog import Entry, list_entries, load_manifest
+from ackpt.checkpoint.foreign import find_files, named_prefixes
 from ackpt.checkpoint.journal import fsync_path
-from ackpt.checkpoint.manifest import check_key
 from ackpt.checkpoint.state_file import StateFile
 from ackpt.errors import (
     ChecksumMismatchError,
     CorruptCheckpointError,
     NotFoundError,
-    StorageFullError,
 )
 from ackpt.transfer.context import Transfer
 from ackpt.transfer.download import download_object
 from ackpt.transfer.fan_out import fan_out
+from ackpt.transfer.local import local_errors
 from ackpt.transfer.reliable import reliable
 
 _log = logging.getLogger(__name__)
 
 _FILES_AT_ONCE = 64
+
+_DAMAGE = (CorruptCheckpointError, ChecksumMismatchError, NotFoundError)
+"""What makes a checkpoint be passed over; every other error ends the restore."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,24 +53,25 @@ async def restore_checkpoint(
     passed over with a warning, for the next older one, unless `step` asks for it.
 
     A run without a single manifest, but with TensorFlow's state file, was written by TensorFlow
-    itself: its newest checkpoint is fetched with a warning that nothing vouches for it.
+    itself: its newest whole checkpoint is fetched with a warning that nothing vouches for it.
 
     Raises:
         NotFoundError: `step` is not committed.
         CorruptCheckpointError: checkpoints are there, and none of them is whole.
-        StorageError, StagingError: the store cannot be read, or the folder not written.
+        StorageError: the store cannot be read.
+        LocalFileError, StorageFullError: the folder cannot be written.
     """
     store = reliable(backend, transfer.retry)
     entries = await list_entries(store)
     if step is not None:
         return await _restore_step(backend, store, folder, transfer, entries, step)
     if not entries:
-        return await _adopt(backend, store, folder, transfer)
+        return await _restore_foreign(backend, store, folder, transfer)
     damaged: list[str] = []
     for entry in reversed(entries):
         try:
             return await _restore_entry(backend, store, folder, transfer, entry)
-        except (CorruptCheckpointError, ChecksumMismatchError, NotFoundError) as error:
+        except _DAMAGE as error:
             damaged.append(f"{entry.prefix}: {error}")
             _log.warning("%s is damaged and is passed over for an older one: %s", entry.prefix, error)
     raise CorruptCheckpointError(
@@ -100,27 +103,27 @@ async def _restore_entry(
     return await _fetch(backend, folder, transfer, manifest.prefix, wanted, tensorflow=manifest.is_tensorflow)
 
 
-async def _adopt(backend: Backend, store: Backend, folder: Path, transfer: Transfer) -> Path | None:
-    """Fetch what TensorFlow's state file names, in a run that ackpt has not written to yet."""
+async def _restore_foreign(backend: Backend, store: Backend, folder: Path, transfer: Transfer) -> Path | None:
+    """Fetch the newest whole checkpoint that TensorFlow's state file names."""
+    damaged: list[str] = []
     try:
-        state = StateFile.from_text(await read_object(store, state_file.KEY))
-    except NotFoundError:
+        for prefix in await named_prefixes(store):
+            try:
+                files = await find_files(store, prefix)
+                wanted = [_Wanted(key=each.key, size=each.size, crc32c=each.crc32c) for each in files]
+                _log.warning("%s was not written by ackpt: no manifest vouches for it", prefix)
+                return await _fetch(backend, folder, transfer, prefix, wanted, tensorflow=True)
+            except _DAMAGE as error:
+                damaged.append(str(error))
+                _log.warning("%s is damaged and is passed over for an older one: %s", prefix, error)
+    except CorruptCheckpointError as error:
+        damaged.append(str(error))
+    if not damaged:
         return None
-    if state is None:
-        return None
-    prefix = os.path.basename(state.latest)
-    wanted = []
-    async with aclosing(store.list(f"{prefix}.")) as objects:
-        async for info in objects:
-            check_key(info.key, prefix)
-            wanted.append(_Wanted(key=info.key, size=info.size, crc32c=info.crc32c))
-    if not any(each.key == f"{prefix}.index" for each in wanted):
-        raise CorruptCheckpointError(
-            f"the state file names {prefix}, which is not there, and there is no other committed checkpoint; "
-            "training would start from nothing: repair the run, or use another target"
-        )
-    _log.warning("%s was not written by ackpt: no manifest vouches for it", prefix)
-    return await _fetch(backend, folder, transfer, prefix, wanted, tensorflow=True)
+    raise CorruptCheckpointError(
+        f"the run has a state file of TensorFlow's own and no whole checkpoint ({'; '.join(damaged)}); "
+        "training would start from nothing: repair the run, or use another target"
+    )
 
 
 async def _fetch(
@@ -132,14 +135,7 @@ async def _fetch(
     *,
     tensorflow: bool,
 ) -> Path:
-    try:
-        for parent in {folder / os.path.dirname(each.key) for each in wanted} | {folder}:
-            await asyncio.to_thread(partial(parent.mkdir, parents=True, exist_ok=True))
-    except OSError as error:
-        raise StorageFullError(
-            f"{folder} cannot be used to restore {prefix} ({error.strerror}); expected a folder this user "
-            "can write to"
-        ) from error
+    await asyncio.to_thread(_make_folders, {folder / os.path.dirname(each.key) for each in wanted} | {folder})
     calls = [
         partial(
             download_object,
@@ -158,9 +154,19 @@ async def _fetch(
     return folder / prefix
 
 
+def _make_folders(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with local_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+
+
 def _point_state_at(folder: Path, prefix: str) -> None:
     temporary = folder / f".{state_file.KEY}.{os.getpid()}"
-    temporary.write_bytes(StateFile(prefix, (prefix,)).to_text())
-    fsync_path(temporary)
-    temporary.rename(folder / state_file.KEY)
-    fsync_path(folder)
+    with local_errors(folder / state_file.KEY):
+        try:
+            temporary.write_bytes(StateFile(prefix, (prefix,)).to_text())
+            fsync_path(temporary)
+            temporary.rename(folder / state_file.KEY)
+        finally:
+            temporary.unlink(missing_ok=True)
+        fsync_path(folder)
