@@ -11,6 +11,8 @@ from ackpt.events import Committed, Deleted, Event, Failed, ListenerFailed, Stag
 
 _log = logging.getLogger(__name__)
 
+_CLOSE_SECS = 5.0
+
 
 class CheckpointListener:
     """Be told, on the event loop, what becomes of saves; override what you need.
@@ -51,7 +53,8 @@ class Dispatcher:
         for listener in self._listeners:
             queue: asyncio.Queue[Event] = asyncio.Queue()
             self._queues.append(queue)
-            self._tasks.append(asyncio.create_task(self._deliver(listener, queue)))
+            name = f"listener {type(listener).__qualname__}"
+            self._tasks.append(asyncio.create_task(self._deliver(listener, queue), name=name))
 
     def send(self, event: Event) -> None:
         """Queue `event` for every listener."""
@@ -64,12 +67,15 @@ class Dispatcher:
             await queue.join()
 
     async def aclose(self) -> None:
-        """Stop delivering; a listener in the middle of an event is cancelled."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
+        """Stop delivering; a listener in the middle of an event is cancelled. Idempotent."""
+        tasks, self._tasks = self._tasks, []
         self._queues.clear()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=_CLOSE_SECS)
+            for task in late:
+                _log.warning("%s does not end although it was cancelled; it is left alone", task.get_name())
 
     async def _deliver(self, listener: CheckpointListener, queue: asyncio.Queue[Event]) -> None:
         while True:
@@ -88,7 +94,9 @@ class Dispatcher:
         try:
             async with asyncio.timeout(listener.timeout_secs) as limit:
                 await call()
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+                raise
             what = type(event).__name__.lower()
             late = isinstance(error, TimeoutError) and limit.expired()
             reason = f"took longer than {listener.timeout_secs:g} s" if late else f"raised {error!r}"
@@ -96,6 +104,12 @@ class Dispatcher:
             failed.__cause__ = error
             _log.warning("%s; the save is not touched by it", failed, exc_info=error)
             self._publish(ListenerFailed(step=event.step, target=event.target, listener=name, error=failed))
+
+
+def _is_being_cancelled() -> bool:
+    """Tell a cancellation of ours from one that a listener raises: it awaited what somebody cancelled."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _method(listener: CheckpointListener, event: Event) -> Callable[[], Awaitable[None]] | None:
