@@ -6,8 +6,9 @@ import dataclasses
 import importlib
 import inspect
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 
-from ackpt.backends.registry import known_schemes
+from ackpt.backends.registry import GROUP, known_schemes
 from ackpt.options import DataclassInstance, TransferOptions
 from docs.generate.markdown import NOTE, join, sentences, table
 
@@ -24,7 +25,8 @@ def page() -> str:
     Raises:
         LookupError: a scheme is built in, and it is not said here where its options are.
     """
-    schemes = known_schemes()
+    plug_ins = {point.name for point in entry_points(group=GROUP)}
+    schemes = [scheme for scheme in known_schemes() if scheme not in plug_ins]
     if missing := set(schemes) - set(_OPTIONS_OF):
         raise LookupError(f"docs/generate/options.py does not say where the options are of {missing}")
     parts = [
