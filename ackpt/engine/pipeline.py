@@ -21,7 +21,7 @@ from ackpt.engine.stage import stage
 from ackpt.engine.store import Store
 from ackpt.errors import AckptError, ClosedError, CorruptCheckpointError, FencedError, StepConflictError
 from ackpt.events import Committed, Event, Failed, Outcome, Parked, Staged, Superseded
-from ackpt.transfer.fan_out import first_error
+from ackpt.transfer.fan_out import task_group
 
 _log = logging.getLogger(__name__)
 
@@ -105,12 +105,9 @@ class Pipeline:
         await self._conclude(request, outcome)
 
     async def _save(self, request: SaveRequest) -> Sent:
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._stage(request))
-                sending = group.create_task(self._send(request))
-        except BaseExceptionGroup as errors:
-            raise first_error(errors) from None
+        async with task_group() as group:
+            group.create_task(self._stage(request))
+            sending = group.create_task(self._send(request))
         sent = sending.result()
         if isinstance(sent, Exception):
             raise sent

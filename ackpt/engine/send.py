@@ -20,7 +20,7 @@ from ackpt.engine.request import SaveRequest
 from ackpt.errors import CorruptCheckpointError, StepConflictError
 from ackpt.transfer.checksum import crc32c, crc32c_of_file
 from ackpt.transfer.context import Transfer
-from ackpt.transfer.fan_out import first_error
+from ackpt.transfer.fan_out import task_group
 from ackpt.transfer.reliable import reliable
 from ackpt.transfer.upload import upload_object
 
@@ -97,15 +97,12 @@ class Sender:
             finally:
                 slots.release()
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                async for file in request.files:
-                    if file.key == f"{request.prefix}.index" and tasks:
-                        await asyncio.wait(tasks)
-                    await slots.acquire()
-                    tasks.append(group.create_task(upload(file)))
-        except BaseExceptionGroup as errors:
-            raise first_error(errors) from None
+        async with task_group() as group:
+            async for file in request.files:
+                if file.key == f"{request.prefix}.index" and tasks:
+                    await asyncio.wait(tasks)
+                await slots.acquire()
+                tasks.append(group.create_task(upload(file)))
         return [info for info in (task.result() for task in tasks) if info is not None]
 
     async def _upload_over(

@@ -15,7 +15,7 @@ from ackpt.checkpoint.staging import StagingFolder
 from ackpt.engine.request import SaveRequest
 from ackpt.errors import SnapshotError, StorageFullError
 from ackpt.snapshot.base import Snapshot
-from ackpt.transfer.fan_out import first_error
+from ackpt.transfer.fan_out import task_group
 
 T = TypeVar("T")
 
@@ -42,11 +42,11 @@ async def stage(request: SaveRequest, staging: StagingFolder) -> None:
         request.save, request.journal = save, journal
         request.begun.set()
         try:
-            async with asyncio.TaskGroup() as group:
+            async with task_group() as group:
                 group.create_task(_write(request, save.files))
                 group.create_task(_journal(request, save.files))
-        except BaseExceptionGroup as errors:
-            raise _translate(first_error(errors), request) from first_error(errors).__cause__
+        except OSError as error:
+            raise _translate(error, request.step) from error
         request.stage_secs = time.monotonic() - started
         request.staged = True
     finally:
@@ -113,17 +113,11 @@ async def _in_worker(call: Callable[[], T], *, on_cancel: Callable[[], None]) ->
         raise
 
 
-def _translate(error: BaseException, request: SaveRequest) -> BaseException:
-    if not isinstance(error, OSError):
-        return error
+def _translate(error: OSError, step: int) -> StorageFullError | SnapshotError:
+    reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        translated: Exception = StorageFullError(
-            f"no room left to stage step {request.step}: {error.strerror}; make room in the staging folder "
-            "or choose another with staging_dir"
+        return StorageFullError(
+            f"no room left to stage step {step}: {reason.lower()}; make room in the staging folder or choose "
+            "another with staging_dir"
         )
-    else:
-        translated = SnapshotError(
-            f"step {request.step} could not be staged: {error.strerror or error}", step=request.step
-        )
-    translated.__cause__ = error
-    return translated
+    return SnapshotError(f"step {step} could not be staged: {reason.lower()}", step=step)

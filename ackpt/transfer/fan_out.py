@@ -1,9 +1,10 @@
-"""The one fan-out primitive: many calls at once, bounded, with one plain error out of it."""
+"""Fan-out: several calls or tasks at once, with one plain error out of it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -24,20 +25,21 @@ async def fan_out(calls: Iterable[Callable[[], Awaitable[T]]], *, limit: int) ->
         finally:
             slots.release()
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for call in calls:
-                await slots.acquire()
-                tasks.append(group.create_task(run(call)))
-    except BaseExceptionGroup as errors:
-        error = first_error(errors)
-        raise error from error.__cause__  # its own cause, in place of the group
+    async with task_group() as group:
+        for call in calls:
+            await slots.acquire()
+            tasks.append(group.create_task(run(call)))
     return [task.result() for task in tasks]
 
 
-def first_error(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first single exception of a group, however deep it lies."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+@asynccontextmanager
+async def task_group() -> AsyncGenerator[asyncio.TaskGroup, None]:
+    """Be an `asyncio.TaskGroup` that raises the first error as it is, not in a group."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as errors:
+        error: BaseException = errors
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from error.__cause__  # its own cause, in place of the group
