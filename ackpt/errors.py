@@ -146,5 +146,9 @@ class CloseTimeoutError(AckptError, TimeoutError):
     """Report work that had not ended when the time given to a close or a wait was over."""
 
 
+class WrongThreadError(AckptError):
+    """Report a blocking call on the event loop's own thread, which would wait for itself for ever."""
+
+
 class ForkedProcessError(AckptError):
     """Report use in a forked child of what belongs to its parent; make a new one after the fork."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Coroutine, Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -12,7 +13,7 @@ from typing import Any, Self, Unpack
 from ackpt.checkpoint.retention import Retention
 from ackpt.engine.checkpointer import Checkpointer, CheckpointerOptions, Subscriber
 from ackpt.engine.threads.loop import LoopThread
-from ackpt.errors import ClosedError, CloseTimeoutError
+from ackpt.errors import ClosedError, CloseTimeoutError, ForkedProcessError, WrongThreadError
 from ackpt.events import Outcome
 from ackpt.snapshot.base import Snapshot
 from ackpt.snapshot.directory import DirectorySnapshot, Source
@@ -36,12 +37,17 @@ class PendingSave:
 
         Raises:
             CloseTimeoutError: there is none yet; the save goes on.
+            ClosedError: the checkpointer was closed before it had taken the save.
         """
         try:
             return self._future.result(timeout)
         except TimeoutError:
             raise CloseTimeoutError(
                 f"step {self.step} has no outcome after {timeout} s; it is still under way"
+            ) from None
+        except CancelledError:
+            raise ClosedError(
+                f"step {self.step} was handed over too late: the checkpointer is closed"
             ) from None
 
 
@@ -94,7 +100,7 @@ class BackgroundCheckpointer:
             return
         self._thread = LoopThread(name=f"ackpt {self.target}", workers=IO_WORKERS, on_exit=self._on_exit)
         try:
-            self._thread.submit(self._core.start()).result()
+            self._thread.call(self._core.start())
         except BaseException:
             self._thread.stop()
             self._thread = None
@@ -108,25 +114,33 @@ class BackgroundCheckpointer:
         `stall_secs` is what making it cost the caller. Blocks only where the overlap policy does.
 
         Raises:
+            InvalidOptionError: a negative step.
             ClosedError: not started, or closed.
             ForkedProcessError: called in a fork of the process that started it.
+            WrongThreadError: it may block, and was called by a listener on the loop's own thread.
         """
-        taken: Future[None] = Future()
+        begun = False
 
-        async def run() -> Outcome:
-            try:
-                outcome = await self._core.submit(snapshot, stall_secs=stall_secs, metrics=metrics)
-            finally:
-                taken.set_result(None)
-            return await outcome
+        async def take() -> asyncio.Future[Outcome]:
+            nonlocal begun
+            begun = True
+            return await self._core.submit(snapshot, stall_secs=stall_secs, metrics=metrics)
+
+        async def save() -> Outcome:
+            return await (await take())
+
+        def release_unbegun(_: object = None) -> None:
+            if not begun:
+                snapshot.release()
 
         try:
-            future = self._running().submit(run())
+            thread = self._running()
+            self._core.prefix_of(snapshot.step)
+            future = thread.submit(_outcome(thread.call(take())) if self._may_block else save())
         except BaseException:
-            snapshot.release()
+            release_unbegun()
             raise
-        if self._may_block:
-            taken.result()
+        future.add_done_callback(release_unbegun)
         return PendingSave(snapshot.step, future)
 
     def save(self, source: Source, *, step: int, metrics: Mapping[str, float] | None = None) -> PendingSave:
@@ -169,22 +183,33 @@ class BackgroundCheckpointer:
         Raises:
             CloseTimeoutError: not within `timeout` seconds; the work goes on.
         """
-        if not self._running().submit(self._core.wait(timeout)).result():
+        if not self._running().call(self._core.wait(timeout)):
             raise CloseTimeoutError(f"saves to {self.target} are still under way after {timeout} s")
 
     def close(self, timeout: float | None = None) -> bool:
         """Finish what is under way, end the thread, and tell whether all work ended in time; idempotent.
 
         What is late is parked for the next start where it is staged, and fails where it is not.
+
+        Raises:
+            ForkedProcessError: called in a fork of the process that started it.
+            WrongThreadError: called by a listener or a subscriber, on the loop's own thread.
         """
-        thread, self._thread = self._thread, None
-        self._closed = True
-        if thread is None:
-            return True
-        try:
-            return thread.submit(self._core.aclose(timeout)).result()
-        finally:
+        thread = self._thread
+        clean = True
+        if thread is not None:
+            try:
+                clean = thread.call(self._core.aclose(timeout))
+            except (WrongThreadError, ForkedProcessError):
+                raise
+            except ClosedError:  # the process is on its way out, and the thread has closed it already
+                clean = True
+            except BaseException:
+                thread.stop()
+                raise
             thread.stop()
+        self._thread, self._closed = None, True
+        return clean
 
     def raise_if_failed(self) -> None:
         """Raise if the last save failed, whatever the failure policy tolerates.
@@ -224,3 +249,7 @@ class BackgroundCheckpointer:
 
     async def _on_exit(self) -> None:
         await self._core.aclose(self._exit_grace_secs)
+
+
+async def _outcome(future: asyncio.Future[Outcome]) -> Outcome:
+    return await future

@@ -103,6 +103,14 @@ class Checkpointer:
         """Tell whether `submit` may have to wait."""
         return blocks(self._overlap)
 
+    def prefix_of(self, step: int) -> str:
+        """Return the prefix of the checkpoint of `step`: `<name>-<step>`.
+
+        Raises:
+            InvalidOptionError: a negative step.
+        """
+        return make_prefix(self._name, step)
+
     def subscribe(self, subscriber: Subscriber) -> None:
         """Call `subscriber` with every event from now on, on the event loop; it must be quick.
 
@@ -163,7 +171,7 @@ class Checkpointer:
         try:
             request = SaveRequest(
                 step=snapshot.step,
-                prefix=make_prefix(self._name, snapshot.step),
+                prefix=self.prefix_of(snapshot.step),
                 snapshot=snapshot,
                 metrics=MappingProxyType(dict(metrics or {})),
                 stall_secs=stall_secs,

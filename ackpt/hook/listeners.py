@@ -42,16 +42,24 @@ class SaverListeners(CheckpointListener):
 
     async def on_committed(self, event: Committed) -> None:
         """Call the listeners, if it is a checkpoint of this session (and not an earlier process's)."""
-        session = self._sessions.pop(event.step, None)
+        session = self._sessions.get(event.step)
+        # what was to be saved before this one will not be committed any more
+        self._sessions = {step: each for step, each in self._sessions.items() if step > event.step}
         if session is not None:
             await asyncio.to_thread(self._after_save, session, event.step)
 
+    def forget(self) -> None:
+        """Let go of the sessions; no listener is called any more."""
+        self._sessions = {}
+
     def _after_save(self, session: tf.compat.v1.Session, step: int) -> None:
-        for listener in self._listeners:
-            try:
-                if listener.after_save(session, step):
-                    self.stop_requested = True
-            except Exception as error:
-                # as with TensorFlow's hook it ends the training: kept until the trainer asks
-                self._error = self._error or error
-                raise
+        # the default graph is a thread's own, and listeners are used to find theirs there
+        with session.graph.as_default():
+            for listener in self._listeners:
+                try:
+                    if listener.after_save(session, step):
+                        self.stop_requested = True
+                except Exception as error:
+                    # as with TensorFlow's hook it ends the training: kept until the trainer asks
+                    self._error = self._error or error
+                    raise

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow.python.training import training_util
 
 from ackpt.checkpoint.retention import KeepAll, KeepInterval, KeepLast, Retention
+from ackpt.checkpoint.staging import staging_folder
 from ackpt.engine.background import BackgroundCheckpointer, PendingSave
 from ackpt.engine.failure import FailurePolicy
 from ackpt.engine.listeners import CheckpointListener
@@ -19,11 +20,14 @@ from ackpt.engine.overlap import Overlap
 from ackpt.errors import AckptError, FencedError, StepConflictError
 from ackpt.events import Committed, Failed
 from ackpt.hook.listeners import SaverListener, SaverListeners
+from ackpt.hook.session_end import SessionGuard
 from ackpt.hook.summaries import Summaries
 from ackpt.hook.trigger import Trigger
 from ackpt.snapshot.base import Snapshot
 from ackpt.snapshot.failed import FailedSnapshot
-from ackpt.snapshot.meta_graph import GraphDescription, describe_graph
+from ackpt.snapshot.meta_graph import describe_graph
+from ackpt.snapshot.shards import plan_shards
+from ackpt.snapshot.tensorflow_errors import SESSION_LOST
 from ackpt.snapshot.tensorflow_graph import SHARD_BYTES, GraphSnapshotter
 from ackpt.url import StorageURL
 
@@ -62,6 +66,7 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
         save_graph_def: bool = True,
         shard_bytes: int = SHARD_BYTES,
         close_timeout_secs: float | None = None,
+        exit_grace_secs: float = 60.0,
         **options: Unpack[HookOptions],
     ) -> None:
         """Make a hook; the arguments before the `*` are those of TensorFlow's hook.
@@ -69,8 +74,10 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
         `checkpoint_dir` is a local path or any storage URL. `listeners` are TensorFlow's, coroutine
         listeners, or both. `save_graph_def` writes `graph.pbtxt` and a `.meta` with every checkpoint.
         `shard_bytes` is the size that data files aim at. `close_timeout_secs` bounds the wait in
-        `end` (None: as long as there are retries left). `options` are those of `ackpt.Checkpointer`;
-        `retention` defaults to the saver's `max_to_keep` and `keep_checkpoint_every_n_hours`.
+        `end` (None: as long as there are retries left), `exit_grace_secs` the wait for saves under
+        way when training raises, or the process ends, without `end`. `options` are those of
+        `ackpt.Checkpointer`; `retention` defaults to the saver's `max_to_keep` and
+        `keep_checkpoint_every_n_hours`.
 
         Raises:
             ValueError: not exactly one of `save_secs` and `save_steps`; or both `saver` and `scaffold`.
@@ -93,12 +100,13 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
         self._every_steps = save_steps
         self._shard_bytes = shard_bytes
         self._close_timeout_secs = close_timeout_secs
+        self._exit_grace_secs = exit_grace_secs
         self._steps_per_run = 1
         self._url = StorageURL.parse(checkpoint_dir)
         self._checkpointer: BackgroundCheckpointer | None = None
         self._snapshotter: GraphSnapshotter | None = None
-        self._description: GraphDescription | None = None
         self._last: PendingSave | None = None
+        plan_shards([], shard_bytes)
         self._make_checkpointer([])  # what is wrong with the arguments is said now, not at the first step
 
     def begin(self) -> None:
@@ -121,24 +129,43 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
         checkpointer = self._make_checkpointer([*mine, self._summaries, self._saver_listeners])
         checkpointer.start()
         self._checkpointer = checkpointer
-        self._summaries.open(checkpointer)
-        for listener in theirs:
-            listener.begin()
+        try:
+            self._summaries.open(checkpointer)
+            for listener in theirs:
+                listener.begin()
+        except BaseException:
+            self._leave()
+            raise
         self._saver_listeners_begun = theirs
 
-    def after_create_session(self, session: tf.compat.v1.Session, coord: tf.train.Coordinator) -> None:
+    def after_create_session(self, session: tf.compat.v1.Session, coord: tf.train.Coordinator | None) -> None:
         """Describe the graph, get ready to pin, and save the state that training starts from.
 
         Called again with a new session when the old one was lost.
+
+        Raises:
+            SnapshotError: the state cannot be pinned even now (a variable is not initialised, the
+                saver is of no use); later on that is a failed save, and the failure policy decides.
         """
-        if self._snapshotter is None:
-            self._prepare(session.graph)
-        assert self._snapshotter is not None
-        self._snapshotter.prepare(session)
-        step = int(session.run(self._global_step_tensor))
-        self._trigger.expect(self._steps_per_run)
-        self._save(session, step)
-        self._triggered(step)
+        try:
+            if self._snapshotter is None:
+                self._prepare(session.graph)
+            assert self._snapshotter is not None
+            self._snapshotter.prepare(session)
+            if coord is not None:
+                guard = SessionGuard(
+                    coord, staging=self._snapshotter.staging, settle=self._settle, leave=self._leave
+                )
+                coord.register_thread(guard)
+            step = int(session.run(self._global_step_tensor))
+            self._trigger.expect(self._steps_per_run)
+            self._save(session, step)
+            self._triggered(step)
+        except SESSION_LOST:
+            raise
+        except BaseException:
+            self._leave()  # nobody closes a session that is not ready yet
+            raise
 
     def before_run(self, run_context: tf.compat.v1.train.SessionRunContext) -> None:
         """Ask for nothing: the step is looked at only when a save may be due."""
@@ -194,12 +221,25 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
     def close(self) -> None:
         """Finish what is under way and let go of the run; `end` does it, and so does the next `begin`.
 
-        For a training that raised, after which TensorFlow does not call `end`. Idempotent.
+        For a training that never came to its first session; one that raises later is let go of when
+        its session is closed. Idempotent.
         """
+        self._close(self._close_timeout_secs)
+
+    def _settle(self) -> None:
+        """Wait for what is under way, within the grace: the next session restores what is committed."""
+        self._running().wait(self._exit_grace_secs)
+
+    def _leave(self) -> None:
+        """Finish what is under way within the grace, when a session is closed without `end`."""
+        self._close(self._exit_grace_secs)
+
+    def _close(self, timeout: float | None) -> None:
         checkpointer, self._checkpointer = self._checkpointer, None
         if checkpointer is None:
             return
-        checkpointer.close(self._close_timeout_secs)
+        checkpointer.close(timeout)
+        self._saver_listeners.forget()
         self._summaries.close()
         if self._snapshotter is not None:
             self._snapshotter.close()
@@ -211,21 +251,26 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
 
     def _make_checkpointer(self, listeners: Sequence[CheckpointListener]) -> BackgroundCheckpointer:
         return BackgroundCheckpointer(
-            self._checkpoint_dir, name=self._name, listeners=listeners, **self._options
+            self._checkpoint_dir,
+            exit_grace_secs=self._exit_grace_secs,
+            name=self._name,
+            listeners=listeners,
+            **self._options,
         )
 
     def _prepare(self, graph: tf.Graph) -> None:
-        saver = self._get_saver()
-        self._description = describe_graph(graph, saver)
+        with graph.as_default():  # a session that was lost may be made again outside of the user's `with`
+            saver = self._get_saver()
+            description = describe_graph(graph, saver)
+            self._summaries.add_graph(graph, description, write_file=self._save_graph_def)
         self._snapshotter = GraphSnapshotter(
             saver,
             shard_bytes=self._shard_bytes,
-            meta_graph=self._description.meta_graph.SerializeToString() if self._save_graph_def else None,
+            meta_graph=description.meta_graph.SerializeToString() if self._save_graph_def else None,
+            scratch_dir=staging_folder(self._url, self._options.get("staging_dir")).parent,
         )
-        if "retention" not in self._options:
+        if "retention" not in self._options and saver.saver_def is not None:
             self._running().set_retention(saver_retention(saver.saver_def))
-        with graph.as_default():
-            self._summaries.add_graph(graph, self._description, write_file=self._save_graph_def)
 
     def _save(self, session: tf.compat.v1.Session, step: int) -> None:
         for listener in self._saver_listeners_begun:
@@ -241,6 +286,8 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
         try:
             return self._snapshotter.pin(session, step)
         except AckptError as error:
+            if self._last is None:
+                raise
             return FailedSnapshot(error, step=step)
 
     def _triggered(self, step: int) -> None:

@@ -13,9 +13,9 @@ from crc32c import crc32c
 from ackpt.backends._file.request import Request
 from ackpt.backends.base import Body
 from ackpt.errors import ChecksumMismatchError, StorageError
-from ackpt.options import MiB
+from ackpt.options import KiB
 
-BATCH_BYTES: Final = MiB
+BATCH_BYTES: Final = 512 * KiB
 """Bytes for each call on a worker: a hop for every block of 128 KiB would cost as much as the writing."""
 
 

@@ -24,8 +24,10 @@ def walk(root: str, prefix: str) -> Generator[ObjectInfo, None, None]:
         folder, above = pending.pop()
         try:
             entries = os.scandir(folder)
-        except (FileNotFoundError, NotADirectoryError):
-            if folder == root and os.path.lexists(root):
+        except FileNotFoundError:
+            continue
+        except NotADirectoryError:
+            if folder == root:
                 raise
             continue
         with entries:

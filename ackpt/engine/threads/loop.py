@@ -6,22 +6,23 @@ import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
+from ackpt.engine.threads.own import OwnThread, others_alive
 from ackpt.engine.threads.pool import WorkerPool
-from ackpt.errors import ClosedError, ForkedProcessError
+from ackpt.errors import ClosedError, ForkedProcessError, WrongThreadError
 
 T = TypeVar("T")
 
-_MAIN_THREAD_POLL_SECS = 0.2
+_POLL_SECS = 0.2
 
 
 class LoopThread:
     """Run an asyncio event loop in one dedicated thread, with a bounded pool for blocking calls.
 
-    The thread is not a daemon: a process whose main thread ends without a `stop` waits for it.
-    `on_exit` is then awaited on the loop, and has to leave within its own limit.
+    The thread is not a daemon: a process whose other threads (but daemons) end without a `stop`
+    waits for it. `on_exit` is then awaited on the loop, and has to leave within its own limit.
     """
 
     def __init__(self, *, name: str, workers: int, on_exit: Callable[[], Awaitable[None]]) -> None:
@@ -32,11 +33,15 @@ class LoopThread:
         self._loop = asyncio.new_event_loop()
         self._loop.set_default_executor(self._pool)
         self._stopping = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, name=name)
+        self._guard = threading.Lock()
+        self._ended = False
+        self._thread = OwnThread(target=self._run, name=name)
         self._thread.start()
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start `coroutine` on the loop; from any thread but the loop's own.
+        """Start `coroutine` on the loop; from any thread.
+
+        Its future is cancelled when the loop ends first.
 
         Raises:
             ForkedProcessError: this process is a fork of the one the thread runs in.
@@ -48,33 +53,67 @@ class LoopThread:
                     f"{self._name} belongs to process {self._pid} and was used in its fork {os.getpid()}, "
                     "where its thread does not run; make a new one after the fork"
                 )
-            if not self._thread.is_alive():
-                raise ClosedError(f"{self._name} is closed; make a new one")
-            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            with self._guard:
+                if self._ended:
+                    raise ClosedError(f"{self._name} is closed; make a new one")
+                return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         except BaseException:
             coroutine.close()
             raise
 
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run `coroutine` on the loop, wait for it, and return its result; from any other thread.
+
+        Raises:
+            WrongThreadError: called on the loop's own thread, which would wait for itself.
+            ForkedProcessError, ClosedError: as `submit`; ClosedError also if the loop ends meanwhile.
+        """
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise WrongThreadError(
+                f"a blocking call on {self._name}, from a listener or a subscriber on its own thread, would "
+                "wait for itself; hand it to another thread"
+            )
+        future = self.submit(coroutine)
+        try:
+            return future.result()
+        except CancelledError:
+            raise ClosedError(f"{self._name} was closed before the call had ended") from None
+        except BaseException:
+            future.cancel()  # the caller was interrupted and waits no more; without effect when it has ended
+            raise
+
     def stop(self) -> None:
-        """End the loop and its workers, and wait for both; idempotent. Work still running is cancelled."""
+        """End the loop and its workers, and wait for both; idempotent. Work still running is cancelled.
+
+        Does nothing in a fork. From any thread but the loop's own.
+        """
         if os.getpid() != self._pid:
             return
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stopping.set)
-            self._thread.join()
+        with self._guard:
+            if not self._ended:
+                self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join()
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._serve())
-        self._pool.shutdown()
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._serve())
+        finally:
+            self._pool.shutdown()
 
     async def _serve(self) -> None:
-        main = threading.main_thread()
-        while main.is_alive():
-            try:
-                async with asyncio.timeout(_MAIN_THREAD_POLL_SECS):
-                    await self._stopping.wait()
-                return
-            except TimeoutError:
-                continue
-        await self._on_exit()
+        try:
+            while others_alive():
+                try:
+                    async with asyncio.timeout(_POLL_SECS):
+                        await self._stopping.wait()
+                    return
+                except TimeoutError:
+                    continue
+            await self._on_exit()
+        finally:
+            with self._guard:
+                self._ended = True
+            # What was submitted up to now becomes a task, so that the runner finds it and cancels it.
+            await asyncio.sleep(0)

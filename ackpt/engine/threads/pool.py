@@ -12,6 +12,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from ackpt.engine.threads.own import OwnThread
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -30,7 +32,7 @@ class WorkerPool(ThreadPoolExecutor):
         self._limit = workers
         self._name = name
         self._guard = threading.Lock()
-        self._workers: list[threading.Thread] = []
+        self._workers: list[OwnThread] = []
         self._queued = 0
         self._idle = 0
         self._closed = False
@@ -59,7 +61,7 @@ class WorkerPool(ThreadPoolExecutor):
             self._jobs.put(job)
             self._queued += 1
             if self._queued > self._idle and len(self._workers) < self._limit:
-                worker = threading.Thread(target=self._work, name=f"{self._name}-{len(self._workers)}")
+                worker = OwnThread(target=self._work, name=f"{self._name}-{len(self._workers)}")
                 self._workers.append(worker)
                 self._idle += 1
                 worker.start()
