@@ -64,7 +64,7 @@ def restore(
 
     thread = LoopThread(name=f"ackpt restore {store.name}", workers=IO_WORKERS, on_exit=leave)
     try:
-        prefix = thread.submit(run()).result()
+        prefix = thread.call(run())
     finally:
         thread.stop()
     return None if prefix is None else str(prefix)
