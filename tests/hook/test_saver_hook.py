@@ -270,6 +270,19 @@ async def test_a_remote_run_has_its_graph_and_its_session_log_in_the_store(tmp_p
     assert not Path("memory:").exists()
 
 
+def test_a_remote_session_is_saved_whole_with_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = tf.distribute.Server.create_local_server()
+    hook = Hook(tmp_path, save_steps=3, overlap=ackpt.Queue(9), retention=ackpt.KeepAll())
+    train([hook], 7, mix=Mix(variables=4, elements=100_000), master=server.target)
+    assert steps_in(tmp_path) == [0, 3, 6, 7]
+    assert_whole(tmp_path)
+    warnings = [r.message for r in caplog.records if r.name.startswith("ackpt")]
+    assert len(warnings) == 1
+    assert "fetched to host memory" in warnings[0]
+
+
 # -- listeners
 
 
