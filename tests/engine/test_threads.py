@@ -165,7 +165,8 @@ from ackpt.engine.threads.loop import LoopThread
 
 async def on_exit():
     await asyncio.sleep(0.05)
-    print("exit:", await asyncio.to_thread(lambda: "a worker still works"), flush=True)
+    sys.stdout.write("exit: %s\\n" % await asyncio.to_thread(lambda: "a worker still works"))  # in one piece
+    sys.stdout.flush()
 
 thread = LoopThread(name="ackpt test", workers=2, on_exit=on_exit)
 """
