@@ -3,7 +3,8 @@
 A backend moves bytes and translates errors. It never retries, logs, bounds concurrency or caches:
 the core does each of these once, for all of them.
 Capability is a type: `Backend` is enough to be used; `MultipartBackend` uploads large objects in
-parts; `SingleWriter` marks a store whose conditions are not atomic.
+parts; `CopyingBackend` copies inside its store; `SingleWriter` marks a store whose conditions are not
+atomic.
 """
 
 from __future__ import annotations
@@ -260,3 +261,20 @@ class MultipartBackend(Backend):
     @abstractmethod
     def list_uploads(self, prefix: str = "") -> AsyncGenerator[UploadInfo, None]:
         """Iterate over the unfinished uploads whose key starts with `prefix`."""
+
+
+class CopyingBackend(Backend):
+    """Be a backend that copies objects inside its store: the bytes do not pass through this machine."""
+
+    @abstractmethod
+    async def copy(self, source: ObjectInfo, key: str, *, condition: Condition | None = None) -> ObjectInfo:
+        """Copy the object that `source` describes to `key`, atomically: exactly that version of it.
+
+        The copy has the same bytes and checksum. Without a condition (which is about `key`) what is
+        there is replaced. Any size works, also one that the store copies in several requests.
+
+        Raises:
+            NotFoundError: `source` is not there, or no longer in that version.
+            AlreadyExistsError, ConditionFailedError: `condition` does not hold; nothing changed.
+            PermissionDeniedError, StorageFullError, TransientError.
+        """
