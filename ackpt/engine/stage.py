@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
+from ackpt.checkpoint.manifest import check_key
 from ackpt.checkpoint.staged import StagedFile
 from ackpt.checkpoint.staging import StagingFolder
 from ackpt.engine.request import SaveRequest
@@ -63,6 +64,7 @@ async def _write(request: SaveRequest, folder: Path) -> None:
         lambda file: loop.call_soon_threadsafe(request.files.add, file),
     )
     await _in_worker(writer.run, on_cancel=writer.stop)
+    await request.release()  # before the sender can end, however long the journal takes
     request.files.end()
 
 
@@ -93,13 +95,31 @@ class _Writer:
         self._stopped = True
 
     def run(self) -> None:
-        """Write file after file; on the worker."""
+        """Write file after file; on the worker.
+
+        Raises:
+            SnapshotError: no file came, or one under a key that the manifest could not name.
+        """
+        keys: set[str] = set()
         files = self._snapshot.stage(self._folder, self._prefix)
         with closing(files):  # type: ignore[type-var]  # every `stage` is a generator
             for file in files:
                 if self._stopped:
                     return
+                self._check(file.key, keys)
+                keys.add(file.key)
                 self._emit(file)
+        if not keys:
+            raise SnapshotError(f"{self._prefix}: the snapshot has no files", step=self._snapshot.step)
+
+    def _check(self, key: str, earlier: Collection[str]) -> None:
+        step = self._snapshot.step
+        try:
+            check_key(key, self._prefix)
+        except ValueError as error:
+            raise SnapshotError(f"step {step} cannot be saved: {error}", step=step) from error
+        if key in earlier:
+            raise SnapshotError(f"step {step} cannot be saved: its snapshot has {key} twice", step=step)
 
 
 async def _in_worker(call: Callable[[], T], *, on_cancel: Callable[[], None]) -> T:

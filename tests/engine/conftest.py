@@ -1,0 +1,5 @@
+"""What the tests of the engine share."""
+
+from tests.snapshot.conftest import small_disk
+
+__all__ = ["small_disk"]
