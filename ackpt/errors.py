@@ -118,6 +118,10 @@ class SaveFailedError(CheckpointError):
     """Report a save that ended as failed; `__cause__` is what it failed of."""
 
 
+class SaveTimeoutError(CheckpointError, TimeoutError):
+    """Report a save that took longer than its `save_timeout`; it stays staged for the next start."""
+
+
 class SnapshotError(CheckpointError):
     """Report state that could not be pinned or written to the staging folder."""
 
@@ -152,3 +156,8 @@ class WrongThreadError(AckptError):
 
 class ForkedProcessError(AckptError):
     """Report use in a forked child of what belongs to its parent; make a new one after the fork."""
+
+
+def explain(error: BaseException) -> str:
+    """Return what an error says, with what was noted on its way up (how often it was tried)."""
+    return "; ".join([str(error), *getattr(error, "__notes__", ())])

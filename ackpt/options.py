@@ -147,6 +147,8 @@ class TransferOptions:
     `memory_bytes` bounds the bytes held in memory for them, whatever the checkpoint's size.
     `attempts` and `retry_secs` end the retries of one request, whichever comes first; any
     progress of the save renews `retry_secs`.
+    `stall_secs` ends an attempt of which no byte moves: it is tried again on a new connection.
+    `save_secs` ends a save, counted from its first request, whatever progress it makes (0: never).
     """
 
     part_bytes: int = option("part_size", size, 32 * MiB)
@@ -154,6 +156,8 @@ class TransferOptions:
     memory_bytes: int = option("memory", size, 256 * MiB)
     attempts: int = option("attempts", count, 8)
     retry_secs: float = option("retry_timeout", duration, 300.0)
+    stall_secs: float = option("stall_timeout", duration, 60.0)
+    save_secs: float = option("save_timeout", duration, 0.0)
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -170,7 +174,10 @@ class TransferOptions:
         for name, value in whole.items():
             if value < 1:
                 raise InvalidOptionError(f"option {name!r}: expected at least 1, got {value}")
-        if not math.isfinite(self.retry_secs) or self.retry_secs < 0:
+        for name, secs in {"retry_timeout": self.retry_secs, "save_timeout": self.save_secs}.items():
+            if not math.isfinite(secs) or secs < 0:
+                raise InvalidOptionError(f"option {name!r}: expected a time from 0 s up, got {secs}")
+        if not math.isfinite(self.stall_secs) or self.stall_secs <= 0:
             raise InvalidOptionError(
-                f"option 'retry_timeout': expected a time from 0 s up, got {self.retry_secs}"
+                f"option 'stall_timeout': expected a time of more than 0 s, got {self.stall_secs}"
             )

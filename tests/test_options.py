@@ -120,7 +120,7 @@ def test_an_unknown_option_lists_the_backends_and_the_generic_ones() -> None:
         read_options(ShopOptions, {"teir": "hot"}, where="shop://x")
     assert str(caught.value) == (
         "unknown option 'teir' for shop://x; valid options: attempts, concurrency, dry_run, memory, "
-        "part_size, retry_timeout, secret, tier; did you mean 'tier'?"
+        "part_size, retry_timeout, save_timeout, secret, stall_timeout, tier; did you mean 'tier'?"
     )
 
 

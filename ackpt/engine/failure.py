@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ackpt.errors import FencedError, InvalidOptionError, SaveFailedError
+from ackpt.errors import FencedError, InvalidOptionError, SaveFailedError, explain
 from ackpt.events import Committed, Failed, Outcome
 
 
@@ -56,8 +56,9 @@ class FailureTally:
             return None
         times = "" if self.consecutive == 1 else f" ({self.consecutive} saves in a row have failed)"
         kept = "; it lies staged and the next start goes on with it" if self.last.staged else ""
+        said = explain(self.last.error)
         error = SaveFailedError(
-            f"saving step {self.last.step} to {self.last.target} failed{times}: {self.last.error}{kept}",
+            f"saving step {self.last.step} to {self.last.target} failed{times}: {said}{kept}",
             step=self.last.step,
         )
         error.__cause__ = self.last.error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from ackpt.errors import explain
 from ackpt.events import Committed, Deleted, Event, Failed, Parked, Skipped, Superseded
 
 _log = logging.getLogger("ackpt")
@@ -29,7 +30,7 @@ def log_event(event: Event) -> None:
         case Skipped():
             _log.info("step %d skipped: step %d was still being saved", event.step, event.busy_step)
         case Failed():
-            _log.warning("step %d was not saved to %s: %s", event.step, event.target, event.error)
+            _log.warning("step %d was not saved to %s: %s", event.step, event.target, explain(event.error))
         case Parked():
             _log.warning(
                 "step %d is not in %s yet: parked in %s for the next start",

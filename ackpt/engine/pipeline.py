@@ -137,7 +137,10 @@ class Pipeline:
             request.phase = Phase.SENDING
             try:
                 await self._retainer.settled(request.prefix)
-                return await self._sender.send(request, self._store.transfer(), kept=self._retainer.kept_with)
+                async with self._store.save_time(request.step):
+                    return await self._sender.send(
+                        request, self._store.transfer(), kept=self._retainer.kept_with
+                    )
             except Exception as error:
                 return error
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 from ackpt.backends.base import Backend
 from ackpt.backends.registry import open_target
+from ackpt.errors import SaveTimeoutError
 from ackpt.transfer.budget import Budget
 from ackpt.transfer.context import Transfer
 from ackpt.transfer.reliable import reliable
@@ -37,6 +41,26 @@ class Store:
     def reliable(self) -> Backend:
         """Return the backend with every request retried, within a deadline from now on."""
         return reliable(self.backend, self.transfer().retry)
+
+    @asynccontextmanager
+    async def save_time(self, step: int) -> AsyncGenerator[None, None]:
+        """Limit what runs inside to the time that a save may take (`save_timeout`), if there is a limit.
+
+        Raises:
+            SaveTimeoutError: it took longer.
+        """
+        limit = asyncio.timeout(self._options.save_secs or None)
+        try:
+            async with limit:
+                yield
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise SaveTimeoutError(
+                f"step {step} was not committed within save_timeout={self._options.save_secs:g}s; allow more "
+                "time, or save less at a time",
+                step=step,
+            ) from error
 
     async def aclose(self) -> None:
         """Close the backend; idempotent."""

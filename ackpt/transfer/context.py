@@ -26,5 +26,9 @@ class Transfer:
         """Make the transfer of one save that starts now, in `budget` or in one of its own."""
         if budget is None:
             budget = Budget(connections=options.connections, memory_bytes=options.memory_bytes)
-        retry = Retry(attempts=options.attempts, deadline=Deadline(options.retry_secs))
+        retry = Retry(
+            attempts=options.attempts,
+            deadline=Deadline(options.retry_secs),
+            stall_secs=options.stall_secs,
+        )
         return cls(options=options, budget=budget, retry=retry)

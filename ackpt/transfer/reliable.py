@@ -29,6 +29,7 @@ from ackpt.errors import ConditionFailedError, NotFoundError, TransientError, Un
 from ackpt.transfer.checksum import crc32c
 from ackpt.transfer.reliable_upload import ReliableSequentialUpload, ReliableUpload
 from ackpt.transfer.retry import Retry, settled
+from ackpt.transfer.stall import WatchedBody
 from ackpt.url import StorageURL
 
 T = TypeVar("T")
@@ -49,27 +50,33 @@ def reliable(backend: Backend, retry: Retry) -> Backend:
 
 
 async def holds(
-    backend: Backend, key: str, *, size: int, checksum: Callable[[], Awaitable[int]]
+    backend: Backend,
+    key: str,
+    *,
+    size: int,
+    checksum: Callable[[], Awaitable[int]],
+    moved: Callable[[], None] = lambda: None,
 ) -> ObjectInfo | None:
     """Return the object `key` if it has this size and CRC-32C, None if it is absent or another.
 
-    Where the store reports no checksum the object is read back. `checksum` is only asked when the
-    size is right.
+    Where the store reports no checksum the object is read back, and `moved` is called at every
+    block. `checksum` is only asked when the size is right.
     """
     try:
         info = await backend.head(key)
         if info.size != size:
             return None
-        found = await _read_back(backend, key) if info.crc32c is None else info.crc32c
+        found = await _read_back(backend, key, moved) if info.crc32c is None else info.crc32c
     except NotFoundError:
         return None
     return info if found == await checksum() else None
 
 
-async def _read_back(backend: Backend, key: str) -> int:
+async def _read_back(backend: Backend, key: str, moved: Callable[[], None]) -> int:
     value = 0
     async with aclosing(backend.get(key)) as blocks:
         async for block in blocks:
+            moved()
             value = crc32c(block, value)
     return value
 
@@ -88,12 +95,22 @@ class _ReliableBackend(Backend):
 
     async def put(self, key: str, body: Body, *, condition: Condition | None = None) -> ObjectInfo:
         """Put; a condition that an earlier attempt of ours may have broken is settled."""
+        what = f"put of {key}"
+
+        async def attempt() -> ObjectInfo:
+            async with self._retry.watch(what) as watch:
+                return await self.inner.put(key, WatchedBody(body, watch), condition=condition)
+
+        async def landed() -> ObjectInfo | None:
+            async with self._retry.watch(f"check of {key}") as watch:
+                return await holds(self.inner, key, size=body.size, checksum=body.crc32c, moved=watch.pulse)
+
         return await settled(
             self._retry,
-            lambda: self.inner.put(key, body, condition=condition),
+            attempt,
             refusals=ConditionFailedError,
-            done=lambda: holds(self.inner, key, size=body.size, checksum=body.crc32c),
-            what=f"put of {key}",
+            done=landed,
+            what=what,
         )
 
     async def get(self, key: str, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
@@ -110,7 +127,7 @@ class _ReliableBackend(Backend):
 
     async def head(self, key: str) -> ObjectInfo:
         """Describe the object."""
-        return await self._retry(partial(self.inner.head, key), what=f"head of {key}")
+        return await self._again(partial(self.inner.head, key), what=f"head of {key}")
 
     async def list(self, prefix: str = "") -> AsyncGenerator[ObjectInfo, None]:
         """Iterate over the objects; a listing that broke off starts again, and what was seen is left out."""
@@ -124,11 +141,18 @@ class _ReliableBackend(Backend):
 
     async def delete(self, key: str) -> None:
         """Delete the object; absent is success, also after a lost reply."""
-        await self._retry(partial(self.inner.delete, key), what=f"delete of {key}")
+        await self._again(partial(self.inner.delete, key), what=f"delete of {key}")
 
     async def aclose(self) -> None:
         """Close the inner backend."""
         await self.inner.aclose()
+
+    async def _again(self, request: Callable[[], Awaitable[T]], *, what: str) -> T:
+        return await self._retry(partial(self._watched, request, what=what), what=what)
+
+    async def _watched(self, request: Callable[[], Awaitable[T]], *, what: str) -> T:
+        async with self._retry.watch(what):
+            return await request()
 
     async def _items(
         self, begin: Callable[[], AsyncGenerator[T, None]], *, what: str
@@ -140,18 +164,22 @@ class _ReliableBackend(Backend):
         stream = begin()
         broken: TransientError | None = None
 
+        async def following() -> T | None:
+            async with self._retry.watch(what):
+                return await anext(stream, None)
+
         async def go_on() -> T | None:
             nonlocal stream, broken
             if broken is not None:  # what has failed just now was the first attempt
                 error, broken = broken, None
                 raise error
             stream = begin()
-            return await anext(stream, None)
+            return await following()
 
         try:
             while True:
                 try:
-                    item = await anext(stream, None)
+                    item = await following()
                 except TransientError as error:
                     broken = error
                     item = await self._retry(go_on, what=what)
@@ -175,13 +203,13 @@ class _ReliableMultipart(_ReliableBackend, MultipartBackend):
     async def create_upload(self, key: str) -> Upload:
         """Begin an upload; after a lost reply the store keeps one that the sweep of orphans finds."""
         return self._wrap(
-            await self._retry(partial(self.inner.create_upload, key), what=f"new upload of {key}")
+            await self._again(partial(self.inner.create_upload, key), what=f"new upload of {key}")
         )
 
     async def open_upload(self, key: str, upload_id: str) -> Upload:
         """Go on with an upload."""
         opening = partial(self.inner.open_upload, key, upload_id)
-        return self._wrap(await self._retry(opening, what=f"resumed upload of {key}"))
+        return self._wrap(await self._again(opening, what=f"resumed upload of {key}"))
 
     async def list_uploads(self, prefix: str = "") -> AsyncGenerator[UploadInfo, None]:
         """Iterate over the unfinished uploads; as `list` does."""

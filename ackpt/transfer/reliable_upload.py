@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from ackpt.backends.base import Body, Condition, ObjectInfo, PartReceipt, SequentialUpload, Upload
 from ackpt.errors import ChecksumMismatchError, ConditionFailedError, NotFoundError
 from ackpt.transfer.checksum import combine
 from ackpt.transfer.retry import Retry, settled
+from ackpt.transfer.stall import WatchedBody
+
+_COMPLETION_PATIENCE: Final = 5.0
+"""A completion may take several minutes:
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
+"""
 
 
 class Holds(Protocol):
     """Return the object if it has this size and CRC-32C (`ackpt.transfer.reliable.holds`, for one key)."""
 
     def __call__(
-        self, *, size: int, checksum: Callable[[], Awaitable[int]]
+        self, *, size: int, checksum: Callable[[], Awaitable[int]], moved: Callable[[], None]
     ) -> Awaitable[ObjectInfo | None]: ...
 
 
@@ -33,8 +39,11 @@ class ReliableUpload(Upload):
     async def put_part(self, number: int, body: Body) -> PartReceipt:
         """Put the part, and again if the store's receipt tells of other bytes."""
 
+        what = f"part {number} of {self.key}"
+
         async def attempt() -> PartReceipt:
-            receipt = await self._inner.put_part(number, body)
+            async with self._retry.watch(what) as watch:
+                receipt = await self._inner.put_part(number, WatchedBody(body, watch))
             sent = await body.crc32c()
             if receipt.size != body.size or receipt.crc32c not in (None, sent):
                 raise ChecksumMismatchError(
@@ -45,27 +54,45 @@ class ReliableUpload(Upload):
             self._sent[number] = sent
             return receipt
 
-        return await self._retry(attempt, what=f"part {number} of {self.key}")
+        return await self._retry(attempt, what=what)
 
     async def parts(self) -> Sequence[PartReceipt]:
         """Return the parts the store has."""
-        return await self._retry(self._inner.parts, what=f"list of the parts of {self.key}")
+        what = f"list of the parts of {self.key}"
+
+        async def attempt() -> Sequence[PartReceipt]:
+            async with self._retry.watch(what):
+                return await self._inner.parts()
+
+        return await self._retry(attempt, what=what)
 
     async def complete(
         self, receipts: Sequence[PartReceipt], *, condition: Condition | None = None
     ) -> ObjectInfo:
         """Complete; an upload that is gone, or a condition that is broken, after a lost reply is settled."""
+        what = f"completion of {self.key}"
+
+        async def attempt() -> ObjectInfo:
+            async with self._retry.watch(what, patience=_COMPLETION_PATIENCE):
+                return await self._inner.complete(receipts, condition=condition)
+
         return await settled(
             self._retry,
-            lambda: self._inner.complete(receipts, condition=condition),
+            attempt,
             refusals=(NotFoundError, ConditionFailedError),
             done=lambda: self._completed(receipts),
-            what=f"completion of {self.key}",
+            what=what,
         )
 
     async def abort(self) -> None:
         """Drop the upload; idempotent, also after a lost reply."""
-        await self._retry(self._inner.abort, what=f"abort of the upload of {self.key}")
+        what = f"abort of the upload of {self.key}"
+
+        async def attempt() -> None:
+            async with self._retry.watch(what):
+                await self._inner.abort()
+
+        await self._retry(attempt, what=what)
 
     async def _completed(self, receipts: Sequence[PartReceipt]) -> ObjectInfo | None:
         """Return the object if it is made of `receipts`; None also where no checksum tells."""
@@ -79,7 +106,9 @@ class ReliableUpload(Upload):
         async def checksum() -> int:
             return value
 
-        return await self._holds(size=sum(receipt.size for receipt in receipts), checksum=checksum)
+        size = sum(receipt.size for receipt in receipts)
+        async with self._retry.watch(f"check of {self.key}") as watch:
+            return await self._holds(size=size, checksum=checksum, moved=watch.pulse)
 
 
 class ReliableSequentialUpload(ReliableUpload, SequentialUpload):

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from ackpt.errors import InvalidOptionError, StorageError, TransientError
+from ackpt.transfer.stall import Watch
 
 T = TypeVar("T")
 
@@ -72,17 +73,23 @@ class Retry:
         *,
         attempts: int,
         deadline: Deadline,
+        stall_secs: float = 60.0,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         """Take the bounds, and what tests put in place of time and chance.
 
+        `stall_secs` is how long one attempt may be without a sign of life.
+
         Raises:
-            InvalidOptionError: less than one attempt.
+            InvalidOptionError: less than one attempt, or no time for a stall.
         """
         if attempts < 1:
             raise InvalidOptionError(f"attempts: expected at least 1, got {attempts}")
+        if stall_secs <= 0:
+            raise InvalidOptionError(f"stall_timeout: expected more than 0 seconds, got {stall_secs}")
         self.attempts = attempts
+        self._stall_secs = stall_secs
         self.deadline = deadline
         self._sleep = sleep
         self._uniform = uniform
@@ -113,6 +120,10 @@ class Retry:
             result = await self._go_on(operation, error, on, course)
         self.deadline.renew()
         return result
+
+    def watch(self, what: str, *, patience: float = 1.0) -> Watch:
+        """Make the watch of one attempt; `patience` stretches its time where a store may take long."""
+        return Watch(self._stall_secs * patience, what=what)
 
     async def _go_on(
         self,
