@@ -19,8 +19,9 @@ from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from ackpt.backends.gs.credentials import GoogleTokens, NoTokens, find_tokens
+from ackpt.backends.gs.credentials import GoogleTokens, find_tokens
 from ackpt.backends.gs.options import GSOptions
+from ackpt.backends.http.authorization import Anonymous
 from ackpt.backends.registry import open_backend
 from ackpt.errors import AuthenticationError, MissingDependencyError, StorageError, TransientError
 from tests.backends.gs_support import PART, body_of, data_of, open_gs, read, until
@@ -182,7 +183,7 @@ async def test_a_stale_token_is_used_while_none_can_be_had(
     token_server.lifetime_secs = 120
     async with open_gs(gs_server, gs_bucket, credentials=key_file) as backend:
         await backend.put("key", body_of(b"bytes"))
-        tokens = backend._session._tokens
+        tokens = backend._session._authorization
         assert isinstance(tokens, GoogleTokens)
         tokens._credentials._token_uri = "http://127.0.0.1:1/token"  # type: ignore[union-attr]
         await backend.put("key", body_of(b"bytes"))
@@ -312,7 +313,10 @@ async def test_tokens_are_in_no_error_and_no_log(
                 gs_server.fault("*", fault)
             with pytest.raises(StorageError) as caught:
                 await backend.put("key", body_of(b"bytes"))
-            texts += ["".join(traceback.format_exception(caught.value)), repr(backend._session._tokens)]
+            texts += [
+                "".join(traceback.format_exception(caught.value)),
+                repr(backend._session._authorization),
+            ]
     for secret in ("token-1", "token-2", "PRIVATE KEY"):
         assert not [text for text in [*texts, caplog.text] if secret in text]
 
@@ -332,8 +336,8 @@ async def test_a_session_elsewhere_gets_no_token(
 
 def test_who_gets_credentials() -> None:
     assert isinstance(find_tokens(GSOptions(), emulated=False), GoogleTokens)
-    assert isinstance(find_tokens(GSOptions(), emulated=True), NoTokens)
-    assert isinstance(find_tokens(GSOptions(anonymous=True), emulated=False), NoTokens)
+    assert isinstance(find_tokens(GSOptions(), emulated=True), Anonymous)
+    assert isinstance(find_tokens(GSOptions(anonymous=True), emulated=False), Anonymous)
     assert isinstance(find_tokens(GSOptions(anonymous=False), emulated=True), GoogleTokens)
     assert isinstance(find_tokens(GSOptions(credentials="key.json"), emulated=True), GoogleTokens)
     assert isinstance(find_tokens(GSOptions(impersonate="a@b"), emulated=True), GoogleTokens)

@@ -13,15 +13,10 @@ import pytest
 
 from ackpt.backends.base import Condition, IfAbsent, IfVersion
 from ackpt.backends.gs import GSBackend
-from ackpt.backends.gs.errors import (
-    Purpose,
-    Refusal,
-    Subject,
-    parse_retry_after,
-    read_refusal,
-    translate,
-    transport_errors,
-)
+from ackpt.backends.gs.errors import read_refusal, translate
+from ackpt.backends.http.purpose import Purpose, Subject
+from ackpt.backends.http.refusal import Refusal, parse_retry_after
+from ackpt.backends.http.transport_errors import transport_errors
 from ackpt.errors import (
     AlreadyExistsError,
     AuthenticationError,

@@ -21,13 +21,14 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from ackpt.backends.gs.credentials import NoTokens
 from ackpt.backends.gs.endpoint import Endpoint
-from ackpt.backends.gs.errors import Purpose, Subject
+from ackpt.backends.gs.errors import DIALECT
 from ackpt.backends.gs.multipart import Ticket
 from ackpt.backends.gs.objects import ObjectSettings
-from ackpt.backends.gs.session import Session
 from ackpt.backends.gs.xml_api import XmlApi, upload_purpose
+from ackpt.backends.http.authorization import Anonymous
+from ackpt.backends.http.purpose import Purpose, Subject
+from ackpt.backends.http.session import Session
 from ackpt.errors import BucketNotFoundError, NotFoundError, StorageError
 from tests.backends.gs_support import PART, body_of, data_of
 
@@ -80,7 +81,7 @@ def _make_bucket(url: str, process: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture
 async def session(ministack: str) -> AsyncIterator[Session]:
-    session = Session(Endpoint(base=ministack, bucket=BUCKET), NoTokens(), timeout_secs=20)
+    session = Session(Anonymous(), DIALECT, timeout_secs=20)
     yield session
     await session.aclose()
 

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from ackpt.backends.base import Body
-from ackpt.backends.gs.environment import proxy_for
-from ackpt.backends.gs.payload import BlocksPayload
+from ackpt.backends.http.environment import proxy_for
+from ackpt.backends.http.payload import BlocksPayload
 from ackpt.errors import InvalidOptionError, LocalFileError, NotFoundError, StorageError
 from ackpt.options import KiB, MiB
 from tests.backends.gs_support import PART, body_of, data_of, keys, open_gs, read, send

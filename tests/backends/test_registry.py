@@ -204,7 +204,8 @@ def test_two_plug_ins_for_one_scheme_are_refused(plug_in: str) -> None:
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "aiohttp", None)
-    for name in [name for name in sys.modules if name.startswith(("ackpt.backends.gs", "aiohttp."))]:
+    ours = ("ackpt.backends.gs", "ackpt.backends.http", "aiohttp.")
+    for name in [name for name in sys.modules if name.startswith(ours)]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(MissingDependencyError, match=r"run: pip install 'ackpt\[gs\]'"):
         open_backend("gs://bucket/run")

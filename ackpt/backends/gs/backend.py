@@ -19,7 +19,7 @@ from ackpt.backends.base import (
 from ackpt.backends.gs.credentials import find_tokens
 from ackpt.backends.gs.encryption import key_headers
 from ackpt.backends.gs.endpoint import Endpoint
-from ackpt.backends.gs.errors import Purpose, Subject
+from ackpt.backends.gs.errors import DIALECT
 from ackpt.backends.gs.multipart import (
     MULTIPART_LIMITS,
     MultipartUpload,
@@ -31,8 +31,9 @@ from ackpt.backends.gs.objects import Objects, ObjectSettings
 from ackpt.backends.gs.options import GSOptions
 from ackpt.backends.gs.resumable import RESUMABLE_LIMITS, ResumableUpload, session_uri
 from ackpt.backends.gs.resumable_api import ResumableApi
-from ackpt.backends.gs.session import Session
 from ackpt.backends.gs.xml_api import XmlApi
+from ackpt.backends.http.purpose import Purpose, Subject
+from ackpt.backends.http.session import Session
 from ackpt.errors import NotFoundError, StorageError, UnsupportedError
 from ackpt.options import read_options
 from ackpt.url import StorageURL
@@ -69,7 +70,7 @@ class GSBackend(MultipartBackend):
         self._speaks_xml = None if options.upload is None else options.upload == "multipart"
         self._endpoint = endpoint
         tokens = find_tokens(options, emulated=endpoint.emulated)
-        self._session = Session(endpoint, tokens, timeout_secs=options.timeout_secs)
+        self._session = Session(tokens, DIALECT, timeout_secs=options.timeout_secs)
         self._objects = Objects(self._session, endpoint, self._base, settings)
         self._xml = XmlApi(self._session, endpoint, settings, billing_project=options.billing_project)
         self._resumable = ResumableApi(self._session, endpoint, settings)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,9 @@ from google.auth.credentials import TokenState
 from google.oauth2 import service_account
 
 from ackpt.backends.gs.endpoint import universe
+from ackpt.backends.http.authorization import Anonymous, Authorization
+from ackpt.backends.http.message import Request
+from ackpt.backends.http.refusal import Refusal
 from ackpt.errors import AuthenticationError, StorageError, TransientError
 
 if TYPE_CHECKING:
@@ -31,43 +33,7 @@ _RENEW_SECS = 180.0
 _REASON_CHARS = 300
 
 
-class Tokens(ABC):
-    """Give requests their authorization; used on one event loop."""
-
-    @abstractmethod
-    async def headers(self) -> Mapping[str, str]:
-        """Return the headers for a request, with a token that is valid now.
-
-        Raises:
-            AuthenticationError: there are no credentials, or they cannot be renewed.
-            TransientError: the token server did not answer.
-        """
-
-    @abstractmethod
-    async def renew(self, refused: Mapping[str, str]) -> bool:
-        """Get another token after `refused` was answered with 401; tell whether there is one."""
-
-    @abstractmethod
-    async def aclose(self) -> None:
-        """Give up a renewal under way; idempotent."""
-
-
-class NoTokens(Tokens):
-    """Send requests as nobody."""
-
-    async def headers(self) -> Mapping[str, str]:
-        """Return none."""
-        return {}
-
-    async def renew(self, refused: Mapping[str, str]) -> bool:
-        """Tell that there is nothing to renew."""
-        return False
-
-    async def aclose(self) -> None:
-        """Do nothing."""
-
-
-class GoogleTokens(Tokens):
+class GoogleTokens(Authorization):
     """Take tokens from google-auth, whose calls block and so run on a worker thread."""
 
     def __init__(self, options: GSOptions) -> None:
@@ -75,8 +41,8 @@ class GoogleTokens(Tokens):
         self._credentials: google.auth.credentials.Credentials | None = None
         self._renewal: asyncio.Task[None] | None = None
 
-    async def headers(self) -> Mapping[str, str]:
-        """Return the authorization, renewed where it is stale; see `Tokens.headers`."""
+    async def headers(self, request: Request) -> Mapping[str, str]:
+        """Return the token, renewed where it is stale; see `Authorization.headers`."""
         state = TokenState.INVALID if self._credentials is None else self._credentials.token_state
         if state is not TokenState.FRESH:
             try:
@@ -88,8 +54,10 @@ class GoogleTokens(Tokens):
                 _log.warning("the token for gs:// could not be renewed yet, and is used as it is: %s", error)
         return self._written()
 
-    async def renew(self, refused: Mapping[str, str]) -> bool:
-        """Renew, unless another request has done so since `refused` was written."""
+    async def renew(self, refused: Mapping[str, str], refusal: Refusal) -> bool:
+        """Renew after a 401, unless another request has done so since `refused` was written."""
+        if refusal.status != 401:
+            return False
         if self._written() == refused:
             await self._renewed()
         return self._written() != refused
@@ -130,14 +98,14 @@ class GoogleTokens(Tokens):
             raise TransientError(f"no token for gs:// within {_RENEW_SECS:g} s") from error
 
 
-def find_tokens(options: GSOptions, *, emulated: bool) -> Tokens:
+def find_tokens(options: GSOptions, *, emulated: bool) -> Authorization:
     """Choose by what the URL asks for; an emulator gets no credentials unless it does.
 
     As google-cloud-storage does (googleapis/python-storage: google/cloud/storage/client.py).
     """
     asked = options.credentials is not None or options.impersonate is not None
     anonymous = (emulated and not asked) if options.anonymous is None else options.anonymous
-    return NoTokens() if anonymous else GoogleTokens(options)
+    return Anonymous() if anonymous else GoogleTokens(options)
 
 
 def _renew(

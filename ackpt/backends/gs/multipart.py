@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from ackpt.backends.base import Body, Condition, ObjectInfo, PartLimits, PartReceipt, Upload
-from ackpt.backends.gs.checksum import compare
-from ackpt.backends.gs.errors import Purpose
 from ackpt.backends.gs.objects import Objects
 from ackpt.backends.gs.xml_api import XmlApi, upload_purpose
+from ackpt.backends.http.crc32c import compare
+from ackpt.backends.http.purpose import Purpose
 from ackpt.errors import ChecksumMismatchError, NotFoundError, UnsupportedError
 from ackpt.options import GiB, MiB
 

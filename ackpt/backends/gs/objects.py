@@ -14,10 +14,14 @@ from datetime import datetime
 from typing import Final
 
 from ackpt.backends.base import Body, Condition, IfAbsent, IfVersion, ObjectInfo
-from ackpt.backends.gs.checksum import HASH_HEADER, compare, decode, encode
+from ackpt.backends.gs.checksum import HASH_HEADER
 from ackpt.backends.gs.endpoint import Endpoint
-from ackpt.backends.gs.errors import Purpose, Subject, condition_failed
-from ackpt.backends.gs.session import Content, Request, Session
+from ackpt.backends.gs.errors import condition_failed
+from ackpt.backends.gs.json_object import json_object
+from ackpt.backends.http.crc32c import compare, decode, encode
+from ackpt.backends.http.message import Content, Request
+from ackpt.backends.http.purpose import Purpose, Subject
+from ackpt.backends.http.session import Session
 from ackpt.errors import BucketNotFoundError, NotFoundError, StorageError
 from ackpt.options import MiB
 
@@ -91,7 +95,7 @@ class Objects:
             )
         )
         self._bucket_seen = True
-        info = self.info(key, reply.json(self._purpose("put", key)))
+        info = self.info(key, json_object(reply, self._purpose("put", key)))
         await self.check(info, size=body.size, crc32c=crc)
         return info
 
@@ -139,7 +143,7 @@ class Objects:
             await self._check_bucket(key)
             raise
         self._bucket_seen = True
-        return self.info(key, reply.json(purpose))
+        return self.info(key, json_object(reply, purpose))
 
     async def list(self, prefix: str) -> AsyncGenerator[ObjectInfo, None]:
         """Iterate over all objects whose key begins with `prefix`, a page at a time."""
@@ -197,7 +201,7 @@ class Objects:
                 purpose=purpose,
             )
         )
-        return self.info(key, reply.json(purpose))
+        return self.info(key, json_object(reply, purpose))
 
     async def check(self, info: ObjectInfo, *, size: int, crc32c: int | None) -> None:
         """Compare a new object with what was sent; one that differs is deleted, if it is still that one.
@@ -246,7 +250,7 @@ class Objects:
         url = self._endpoint.objects(**query)
         reply = await self._session.send(Request(method="GET", url=url, purpose=purpose))
         self._bucket_seen = True
-        return reply.json(purpose)
+        return json_object(reply, purpose)
 
     async def _check_bucket(self, key: str) -> None:
         """Find out, once, whether an absent object is one in an absent bucket: the answers look alike.

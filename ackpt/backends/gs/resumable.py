@@ -22,11 +22,13 @@ from ackpt.backends.base import (
     PartReceipt,
     SequentialUpload,
 )
-from ackpt.backends.gs.errors import Purpose, condition_failed
+from ackpt.backends.gs.errors import condition_failed
+from ackpt.backends.gs.json_object import json_object
 from ackpt.backends.gs.objects import Objects
 from ackpt.backends.gs.passage import GRANULARITY, Passage
 from ackpt.backends.gs.resumable_api import ResumableApi
-from ackpt.backends.gs.session import Content, Reply
+from ackpt.backends.http.message import Content, Reply
+from ackpt.backends.http.purpose import Purpose
 from ackpt.errors import NotFoundError, StorageError, TransientError, UnsupportedError
 
 RESUMABLE_LIMITS: Final = PartLimits(
@@ -120,7 +122,7 @@ class ResumableUpload(SequentialUpload):
             await self._check_condition(condition)
             done = await self._finish()
         self._finished = True
-        info = self._objects.info(self.key, done.json(self._purpose()))
+        info = self._objects.info(self.key, json_object(done, self._purpose()))
         await self._objects.check(info, size=self._total, crc32c=self._crc)
         return info
 

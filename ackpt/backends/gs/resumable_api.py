@@ -11,12 +11,14 @@ from typing import Final
 
 from yarl import URL
 
-from ackpt.backends.gs.checksum import HASH_HEADER, encode
+from ackpt.backends.gs.checksum import HASH_HEADER
 from ackpt.backends.gs.endpoint import Endpoint
-from ackpt.backends.gs.errors import Purpose, Subject
 from ackpt.backends.gs.objects import ObjectSettings
-from ackpt.backends.gs.session import Content, Reply, Request, Session
 from ackpt.backends.gs.xml_api import upload_purpose
+from ackpt.backends.http.crc32c import encode
+from ackpt.backends.http.message import Content, Reply, Request
+from ackpt.backends.http.purpose import Purpose, Subject
+from ackpt.backends.http.session import Session
 from ackpt.errors import StorageError
 
 _STATUSES: Final = frozenset({200, 201, 308})
@@ -69,6 +71,7 @@ class ResumableApi:
                 purpose=upload_purpose("upload", self._endpoint.bucket, key),
                 content=content,
                 ok=_STATUSES,
+                authorize=self._endpoint.owns(uri),
             )
         )
 
@@ -76,4 +79,6 @@ class ResumableApi:
         """Cancel a session, which answers 499, or that it is gone: …#cancel-upload."""
         purpose = upload_purpose("abort", self._endpoint.bucket, key)
         ok = frozenset({200, 204, 404, 410, 499})
-        await self._session.send(Request(method="DELETE", url=uri, purpose=purpose, ok=ok))
+        await self._session.send(
+            Request(method="DELETE", url=uri, purpose=purpose, ok=ok, authorize=self._endpoint.owns(uri))
+        )

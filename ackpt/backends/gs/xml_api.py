@@ -16,9 +16,13 @@ from xml.etree import ElementTree as ET
 from ackpt.backends.base import Body, PartReceipt
 from ackpt.backends.gs.checksum import HASH_HEADER, from_headers
 from ackpt.backends.gs.endpoint import Endpoint
-from ackpt.backends.gs.errors import Purpose, Refusal, Subject, read_refusal, translate
+from ackpt.backends.gs.errors import read_refusal, translate
 from ackpt.backends.gs.objects import ObjectSettings
-from ackpt.backends.gs.session import Content, Reply, Request, Session
+from ackpt.backends.http import xml
+from ackpt.backends.http.message import Content, Reply, Request
+from ackpt.backends.http.purpose import Purpose, Subject
+from ackpt.backends.http.refusal import Refusal
+from ackpt.backends.http.session import Session
 from ackpt.errors import StorageError, UnsupportedError
 
 _COMPLETE_SECS: Final = 600.0
@@ -88,9 +92,9 @@ class XmlApi:
                 ok=frozenset({200}) | _NOT_SPOKEN,
             )
         )
-        root = _document(reply)
-        if reply.status == 200 and root is not None and _tag(root) == "InitiateMultipartUploadResult":
-            return _required(root, "UploadId", purpose)
+        root = xml.parse(reply.body)
+        if reply.status == 200 and root is not None and xml.tag(root) == "InitiateMultipartUploadResult":
+            return xml.required(root, "UploadId", purpose)
         refusal = read_refusal(reply.status, reply.headers, reply.body)
         if _speaks(root, refusal):
             raise translate(purpose, refusal)
@@ -135,17 +139,17 @@ class XmlApi:
             url = self._endpoint.xml(name, uploadId=upload_id, **marker)
             request = Request(method="GET", url=url, headers=self._headers, purpose=purpose)
             root = _expected(await self._session.send(request), "ListPartsResult", purpose)
-            for part in _children(root, "Part"):
+            for part in xml.children(root, "Part"):
                 receipts.append(
                     PartReceipt(
-                        number=int(_required(part, "PartNumber", purpose)),
-                        size=int(_required(part, "Size", purpose)),
-                        token=_required(part, "ETag", purpose),
+                        number=int(xml.required(part, "PartNumber", purpose)),
+                        size=int(xml.required(part, "Size", purpose)),
+                        token=xml.required(part, "ETag", purpose),
                     )
                 )
-            if _text(root, "IsTruncated") != "true":
+            if xml.text(root, "IsTruncated") != "true":
                 return receipts
-            marker = {"part-number-marker": _required(root, "NextPartNumberMarker", purpose)}
+            marker = {"part-number-marker": xml.required(root, "NextPartNumberMarker", purpose)}
 
     async def complete(
         self, name: str, upload_id: str, receipts: Sequence[PartReceipt], purpose: Purpose
@@ -204,25 +208,25 @@ class XmlApi:
                     ok=frozenset({200}) | _NOT_SPOKEN,
                 )
             )
-            root = _document(reply)
-            if reply.status != 200 or root is None or _tag(root) != "ListMultipartUploadsResult":
+            root = xml.parse(reply.body)
+            if reply.status != 200 or root is None or xml.tag(root) != "ListMultipartUploadsResult":
                 refusal = read_refusal(reply.status, reply.headers, reply.body)
                 if _speaks(root, refusal):
                     raise translate(purpose, refusal)
                 return
-            encoded = _text(root, "EncodingType") == "url"
-            for upload in _children(root, "Upload"):
-                name, initiated = _required(upload, "Key", purpose), _text(upload, "Initiated")
+            encoded = xml.text(root, "EncodingType") == "url"
+            for upload in xml.children(root, "Upload"):
+                name, initiated = xml.required(upload, "Key", purpose), xml.text(upload, "Initiated")
                 yield ListedUpload(
                     name=unquote(name) if encoded else name,
-                    upload_id=_required(upload, "UploadId", purpose),
+                    upload_id=xml.required(upload, "UploadId", purpose),
                     created=datetime.fromisoformat(initiated) if initiated else None,
                 )
-            if _text(root, "IsTruncated") != "true":
+            if xml.text(root, "IsTruncated") != "true":
                 return
-            marker = _required(root, "NextKeyMarker", purpose)
+            marker = xml.required(root, "NextKeyMarker", purpose)
             query["key-marker"] = unquote(marker) if encoded else marker
-            query["upload-id-marker"] = _text(root, "NextUploadIdMarker") or ""
+            query["upload-id-marker"] = xml.text(root, "NextUploadIdMarker") or ""
 
     def _key_headers(self) -> Mapping[str, str]:
         return {**self._settings.key_headers, **self._headers}
@@ -235,23 +239,16 @@ def upload_purpose(action: str, bucket: str, key: str) -> Purpose:
 
 def _speaks(root: ET.Element | None, refusal: Refusal) -> bool:
     """Tell a refusal of the XML API from an endpoint that has none, which answers in other words."""
-    return root is not None and _tag(root) == "Error" and refusal.code not in (
+    return root is not None and xml.tag(root) == "Error" and refusal.code not in (
         "NotImplemented",
         "MethodNotAllowed",
     )  # fmt: skip
 
 
-def _document(reply: Reply) -> ET.Element | None:
-    try:
-        return ET.fromstring(reply.body)
-    except ET.ParseError:
-        return None
-
-
 def _expected(reply: Reply, tag: str, purpose: Purpose) -> ET.Element:
     """Return the document, which must be a `tag`; an `Error` may come with status 200, as in S3."""
-    root = _document(reply)
-    if root is not None and _tag(root) == tag:
+    root = xml.parse(reply.body)
+    if root is not None and xml.tag(root) == tag:
         return root
     refusal = read_refusal(500, reply.headers, reply.body)
     if refusal.code:
@@ -260,23 +257,3 @@ def _expected(reply: Reply, tag: str, purpose: Purpose) -> ET.Element:
         f"{purpose}: expected a {tag}, got {reply.body[:80]!r}; does the endpoint speak the XML API?",
         key=purpose.key,
     )
-
-
-def _tag(element: ET.Element) -> str:
-    return element.tag.rpartition("}")[2]
-
-
-def _children(element: ET.Element, tag: str) -> list[ET.Element]:
-    return [child for child in element if _tag(child) == tag]
-
-
-def _text(element: ET.Element, tag: str) -> str | None:
-    found = _children(element, tag)
-    return found[0].text if found else None
-
-
-def _required(element: ET.Element, tag: str, purpose: Purpose) -> str:
-    text = _text(element, tag)
-    if not text:
-        raise StorageError(f"{purpose}: the answer has no {tag}", key=purpose.key)
-    return text

@@ -1,13 +1,14 @@
 """What the environment says of the network: a proxy, and which authorities to trust.
 
 aiohttp's own `trust_env` is not used: it asks the environment, and a `~/.netrc`, for every request,
-each on a worker thread, and an entry in that file would take the place of our token.
+each on a worker thread, and an entry in that file would take the place of our authorization.
 """
 
 from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Sequence
 from urllib.request import getproxies, proxy_bypass
 
 from yarl import URL
@@ -15,7 +16,7 @@ from yarl import URL
 from ackpt.errors import InvalidOptionError
 
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-"""What `requests`, and so google-cloud-storage, reads; SSL_CERT_FILE and SSL_CERT_DIR are OpenSSL's own."""
+"""What `requests`, and so Google's client, reads; SSL_CERT_FILE and SSL_CERT_DIR are OpenSSL's own."""
 
 
 def proxy_for(base: str) -> URL | None:
@@ -41,14 +42,16 @@ def proxy_for(base: str) -> URL | None:
     return proxy
 
 
-def tls_context() -> ssl.SSLContext:
+def tls_context(variables: Sequence[str] = CA_VARIABLES) -> ssl.SSLContext:
     """Make the TLS settings; reads the authorities' files, so it blocks.
+
+    The first of `variables` that is set names a file or a folder of further authorities.
 
     Raises:
         OSError: a file that a variable names cannot be read.
     """
     context = ssl.create_default_context()
-    for variable in CA_VARIABLES:
+    for variable in variables:
         path = os.environ.get(variable)
         if path:
             folder = os.path.isdir(path)

@@ -3,99 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import aiohttp
-from multidict import CIMultiDictProxy
 from yarl import URL
 
-from ackpt.backends.gs.credentials import Tokens
-from ackpt.backends.gs.endpoint import Endpoint
-from ackpt.backends.gs.environment import proxy_for, tls_context
-from ackpt.backends.gs.errors import Purpose, read_refusal, translate, transport_errors
-from ackpt.backends.gs.payload import Blocks, BlocksPayload, whole
+from ackpt.backends.http.authorization import Authorization
+from ackpt.backends.http.environment import CA_VARIABLES, proxy_for, tls_context
+from ackpt.backends.http.message import Content, Reply, Request
+from ackpt.backends.http.payload import BlocksPayload
+from ackpt.backends.http.refusal import Dialect
+from ackpt.backends.http.transport_errors import transport_errors
 from ackpt.errors import ClosedError, StorageError
 
 _ERROR_BYTES = 64 << 10
 _READ_BYTES = 128 << 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
-    """Hold a request's body: its blocks, which can be begun again, their size and their type.
-
-    `in_hand` says that they are in memory already, so that reading them cannot fail.
-    """
-
-    blocks: Blocks
-    size: int
-    kind: str = "application/octet-stream"
-    in_hand: bool = False
-
-    @classmethod
-    def of(cls, data: bytes, kind: str) -> Content:
-        """Make a body of bytes."""
-        return cls(blocks=whole(data), size=len(data), kind=kind, in_hand=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """Hold one request; `ok` are the statuses that are answers, any other is an error.
-
-    `timeout_secs`, where given, is the time until the answer begins.
-    """
-
-    method: str
-    url: URL
-    purpose: Purpose
-    ok: frozenset[int] = frozenset({200})
-    headers: Mapping[str, str] = field(default_factory=dict)
-    content: Content | None = None
-    timeout_secs: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """Hold an answer whose body has been read."""
-
-    status: int
-    headers: CIMultiDictProxy[str]
-    body: bytes = field(repr=False)
-
-    def json(self, purpose: Purpose) -> dict[str, object]:
-        """Read the body as a JSON object.
-
-        Raises:
-            StorageError: it is none.
-        """
-        try:
-            fields = json.loads(self.body)
-        except ValueError:
-            fields = None
-        if not isinstance(fields, dict):
-            raise StorageError(
-                f"{purpose}: expected a JSON object, got {self.body[:80]!r}; does the endpoint speak the "
-                "Cloud Storage JSON API?",
-                key=purpose.key,
-            )
-        return fields
-
-
 class Session:
-    """Send requests to one endpoint; as many at a time as the caller wants, the core bounds them.
+    """Send requests; as many at a time as the caller wants, the core bounds them.
 
-    Nothing is retried, but for two things: a request answered with 401 is sent once more with a
-    renewed token; and aiohttp sends an idempotent request without a body once more when a
-    connection that was kept alive turns out to be dropped.
+    Nothing is retried, but for two things: a request refused for its credentials is sent once more
+    with renewed ones, if there are any; and aiohttp sends an idempotent request without a body once
+    more when a connection that was kept alive turns out to be dropped.
     """
 
-    def __init__(self, endpoint: Endpoint, tokens: Tokens, *, timeout_secs: float) -> None:
-        self._endpoint = endpoint
-        self._tokens = tokens
+    def __init__(
+        self,
+        authorization: Authorization,
+        dialect: Dialect,
+        *,
+        timeout_secs: float,
+        ca_variables: Sequence[str] = CA_VARIABLES,
+    ) -> None:
+        """Make a session without any I/O.
+
+        `timeout_secs` is how long the store may keep us waiting for a connection, for a byte of an
+        answer, and for taking a block of a body. `ca_variables` are the environment variables that
+        may name authorities to trust, the first that is set counts.
+        """
+        self._authorization = authorization
+        self._dialect = dialect
         self._timeout_secs = timeout_secs
+        self._ca_variables = ca_variables
+        self._proxies: dict[URL, URL | None] = {}
         self._client: aiohttp.ClientSession | None = None
         self._opening = asyncio.Lock()
         self._closed = False
@@ -123,7 +75,7 @@ class Session:
     async def aclose(self) -> None:
         """Close the connections; idempotent."""
         self._closed = True
-        await self._tokens.aclose()
+        await self._authorization.aclose()
         client, self._client = self._client, None
         if client is not None:
             await client.close()
@@ -131,20 +83,19 @@ class Session:
     @asynccontextmanager
     async def _answer(self, request: Request) -> AsyncGenerator[aiohttp.ClientResponse, None]:
         """Hold the answer, with a status that is wanted."""
-        client = await self._open(request.purpose)
-        ours = self._endpoint.owns(request.url)
-        authorization = await self._tokens.headers() if ours else {}
-        for may_renew in (ours, False):
+        client = await self._open(request)
+        authorization = await self._authorization.headers(request) if request.authorize else {}
+        for may_renew in (request.authorize, False):
             async with self._exchange(client, request, authorization) as response:
                 if response.status in request.ok:
                     yield response
                     return
-                refusal = read_refusal(
+                refusal = self._dialect.read(
                     response.status, response.headers, await response.content.read(_ERROR_BYTES)
                 )
-            if refusal.status != 401 or not may_renew or not await self._tokens.renew(authorization):
-                raise translate(request.purpose, refusal)
-            authorization = await self._tokens.headers()
+            if not may_renew or not await self._authorization.renew(authorization, refusal):
+                raise self._dialect.translate(request.purpose, refusal)
+            authorization = await self._authorization.headers(request)
 
     @asynccontextmanager
     async def _exchange(
@@ -154,7 +105,7 @@ class Session:
         timeout_secs = request.timeout_secs or self._timeout_secs
         payload = self._payload(request.content)
         try:
-            with transport_errors(request.purpose, self._endpoint.base, timeout_secs):
+            with transport_errors(request.purpose, str(request.url.origin()), timeout_secs):
                 async with client.request(
                     request.method,
                     request.url,
@@ -162,6 +113,7 @@ class Session:
                     headers={**request.headers, **authorization},
                     allow_redirects=False,
                     timeout=self._limits(timeout_secs),
+                    proxy=self._proxy(request.url.origin()),
                 ) as response:
                     yield response
         except StorageError:
@@ -180,7 +132,7 @@ class Session:
             content.size,
             content_type=content.kind,
             stall_secs=self._timeout_secs,
-            in_hand=content.in_hand,
+            in_hand=content.data is not None,
         )
 
     def _limits(self, answer_secs: float) -> aiohttp.ClientTimeout:
@@ -192,21 +144,25 @@ class Session:
             sock_read=answer_secs,
         )
 
-    async def _open(self, purpose: Purpose) -> aiohttp.ClientSession:
+    def _proxy(self, origin: URL) -> URL | None:
+        if origin not in self._proxies:
+            self._proxies[origin] = proxy_for(str(origin))
+        return self._proxies[origin]
+
+    async def _open(self, request: Request) -> aiohttp.ClientSession:
         """Return the session, made at the first request: it belongs to the loop that runs then."""
         if self._client is not None:
             return self._client
         async with self._opening:
             if self._closed:
-                raise ClosedError(f"{purpose}: the backend is closed")
+                raise ClosedError(f"{request.purpose}: the backend is closed")
             if self._client is None:
-                self._client = await self._make(purpose)
+                self._client = await self._make(request)
             return self._client
 
-    async def _make(self, purpose: Purpose) -> aiohttp.ClientSession:
-        proxy = proxy_for(self._endpoint.base)
-        with transport_errors(purpose, self._endpoint.base, self._timeout_secs):
-            context = await asyncio.to_thread(tls_context)
+    async def _make(self, request: Request) -> aiohttp.ClientSession:
+        with transport_errors(request.purpose, str(request.url.origin()), self._timeout_secs):
+            context = await asyncio.to_thread(tls_context, self._ca_variables)
         return aiohttp.ClientSession(
             # No limit here: a connection waited for in two places is waited for in neither's order.
             connector=aiohttp.TCPConnector(limit=0, ssl=context),
@@ -214,5 +170,4 @@ class Session:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "ackpt", "Accept-Encoding": "identity"},
             trust_env=False,
-            proxy=proxy,
         )
