@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ackpt.engine.failure import Raise, Tolerate
     from ackpt.engine.listeners import CheckpointListener
     from ackpt.engine.overlap import Block, Coalesce, Queue, Skip
+    from ackpt.engine.preemption import Preemption
     from ackpt.engine.restore import restore
     from ackpt.errors import AckptError
     from ackpt.hook import AsyncCheckpointSaverHook
@@ -37,6 +38,7 @@ __all__ = [
     "KeepLast",
     "MultipartBackend",
     "PendingSave",
+    "Preemption",
     "Queue",
     "Raise",
     "Retention",
@@ -63,6 +65,7 @@ _HOMES = {
     "ackpt.engine.failure": ("Raise", "Tolerate"),
     "ackpt.engine.listeners": ("CheckpointListener",),
     "ackpt.engine.overlap": ("Block", "Coalesce", "Queue", "Skip"),
+    "ackpt.engine.preemption": ("Preemption",),
     "ackpt.engine.restore": ("restore",),
     "ackpt.errors": ("AckptError",),
     "ackpt.hook": ("AsyncCheckpointSaverHook",),

@@ -13,6 +13,7 @@ from typing import Any, Self, Unpack
 from ackpt.checkpoint.retention import Retention
 from ackpt.engine.checkpointer import Checkpointer, CheckpointerOptions, Subscriber
 from ackpt.engine.threads.loop import LoopThread
+from ackpt.engine.threads.signals import SignalCatcher
 from ackpt.errors import ClosedError, CloseTimeoutError, ForkedProcessError, WrongThreadError
 from ackpt.events import Outcome
 from ackpt.snapshot.base import Snapshot
@@ -56,7 +57,8 @@ class BackgroundCheckpointer:
 
     Use it with `with`, or `start` and `close` it. Options are those of `Checkpointer`.
     `exit_grace_secs` is how long a process that ends without `close` waits for saves under way;
-    after that they are parked for the next start.
+    after that they are parked for the next start. With `preemption` its signals are caught from
+    `start` to `close`; whoever trains looks at `preempted` and stops.
     """
 
     def __init__(
@@ -72,6 +74,8 @@ class BackgroundCheckpointer:
             InvalidURLError, UnknownSchemeError, InvalidOptionError, MissingDependencyError.
         """
         self._core = Checkpointer(target, **options)
+        self._preemption = options.get("preemption")
+        self._catcher: SignalCatcher | None = None
         self._may_block = self._core.may_block
         self._exit_grace_secs = exit_grace_secs
         self._thread: LoopThread | None = None
@@ -93,6 +97,7 @@ class BackgroundCheckpointer:
             StagingLockedError, StagingError: the staging folder is in use, or of no use.
             BucketNotFoundError, PermissionDeniedError, StorageError: the store cannot be read.
             ClosedError: it was closed.
+            WrongThreadError: it is to catch signals, and this is not the main thread.
         """
         if self._closed:
             raise ClosedError(f"the checkpointer for {self.target} is closed; make a new one")
@@ -100,8 +105,11 @@ class BackgroundCheckpointer:
             return
         self._thread = LoopThread(name=f"ackpt {self.target}", workers=IO_WORKERS, on_exit=self._on_exit)
         try:
+            if self._preemption is not None:
+                self._catcher = SignalCatcher(self._preemption.signals, self._thread, self._core.notice.give)
             self._thread.call(self._core.start())
         except BaseException:
+            self._release_signals()
             self._thread.stop()
             self._thread = None
             raise
@@ -177,13 +185,40 @@ class BackgroundCheckpointer:
         """
         self._core.check()
 
+    @property
+    def preempted(self) -> bool:
+        """Tell whether a notice of preemption has come, so that training has to stop; from any thread."""
+        return self._core.notice.preempted
+
+    def preempt(self) -> None:
+        """Give notice of preemption, as a signal does; from any thread, and from a signal's handler.
+
+        What can be committed within the grace is; the rest is parked. A process that has not
+        closed the checkpointer when the grace is over is ended.
+
+        Raises:
+            ClosedError: not started, or closed.
+        """
+        self._running().call_soon(self._core.preempt)
+
+    def redeliver_signal(self) -> None:
+        """Let the signal that gave notice, if one did, do what it would have done; after `close`.
+
+        Raises:
+            SystemExit: it would have ended the process.
+        """
+        catcher, self._catcher = self._catcher, None
+        number = self._core.notice.signal_number
+        if catcher is not None and number is not None:
+            catcher.redeliver(number)
+
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until every save has ended and every listener been told.
+        """Wait until every save has ended and every listener been told, or a notice of preemption comes.
 
         Raises:
             CloseTimeoutError: not within `timeout` seconds; the work goes on.
         """
-        if not self._running().call(self._core.wait(timeout)):
+        if not self._running().call(self._core.wait(timeout)) and not self.preempted:
             raise CloseTimeoutError(f"saves to {self.target} are still under way after {timeout} s")
 
     def close(self, timeout: float | None = None) -> bool:
@@ -207,6 +242,8 @@ class BackgroundCheckpointer:
             except BaseException:
                 thread.stop()
                 raise
+            finally:
+                self._release_signals()
             thread.stop()
         self._thread, self._closed = None, True
         return clean
@@ -236,16 +273,22 @@ class BackgroundCheckpointer:
 
         Raises:
             SaveFailedError: the last save failed.
+            SystemExit: a signal gave notice of preemption, and would have ended the process.
         """
         self.close()
         if error is None:
             self.raise_if_failed()
+            self.redeliver_signal()
 
     def _running(self) -> LoopThread:
         if self._thread is None:
             state = "closed" if self._closed else "not started"
             raise ClosedError(f"the checkpointer for {self.target} is {state}")
         return self._thread
+
+    def _release_signals(self) -> None:
+        if self._catcher is not None:
+            self._catcher.release()
 
     async def _on_exit(self) -> None:
         await self._core.aclose(self._exit_grace_secs)

@@ -22,6 +22,7 @@ from ackpt.engine.listeners import CheckpointListener, Dispatcher
 from ackpt.engine.log import log_event
 from ackpt.engine.overlap import Coalesce, Overlap, Refuse, Start, admit, blocks
 from ackpt.engine.pipeline import Pipeline
+from ackpt.engine.preemption import Notice, Pace, Preemption
 from ackpt.engine.recover import adopt_leftovers, finish_leftovers
 from ackpt.engine.request import SaveRequest
 from ackpt.engine.retain import Retainer
@@ -45,6 +46,7 @@ class CheckpointerOptions(TypedDict, total=False):
     failure: FailurePolicy
     retention: Retention
     staging_dir: str | os.PathLike[str] | None
+    preemption: Preemption | None
     listeners: Sequence[CheckpointListener]
 
 
@@ -65,6 +67,7 @@ class Checkpointer:
         failure: FailurePolicy = Tolerate(3),
         retention: Retention = KeepAll(),
         staging_dir: str | os.PathLike[str] | None = None,
+        preemption: Preemption | None = None,
         listeners: Sequence[CheckpointListener] = (),
     ) -> None:
         """Check everything that can be checked without I/O.
@@ -91,6 +94,8 @@ class Checkpointer:
         self._closed = False
         self._claim: Claim | None = None
         self._heartbeat: Heartbeat | None = None
+        self._pace = Pace()
+        self.notice = Notice(preemption or Preemption(), self._store.name)
         self.tally = FailureTally(failure)
 
     @property
@@ -232,20 +237,35 @@ class Checkpointer:
         if error is not None:
             raise error
 
+    def preempt(self) -> None:
+        """Take notice that the process is about to be ended: from now on the grace runs.
+
+        `aclose` then commits what can be committed in that time, and parks the rest. A process that
+        is still there when it is over is ended.
+        """
+        self.notice.give()
+
     async def wait(self, timeout: float | None = None) -> bool:
-        """Wait until every save has ended and every listener been told; tell whether that is so."""
+        """Wait until every save has ended and every listener been told; tell whether that is so.
+
+        A notice of preemption ends the wait.
+        """
+        settled = asyncio.create_task(self._settled())
+        noticed = asyncio.create_task(self.notice.wait())
         try:
-            async with asyncio.timeout(timeout):
-                while self._pipeline is not None and self._pipeline.pending:
-                    await self._pipeline.drain(None)
-                if self._retaining is not None:
-                    await asyncio.wait([self._retaining])
-                if self._tasks:
-                    await asyncio.wait(self._tasks)
-                await self._dispatcher.drain()
-        except TimeoutError:
-            return False
-        return True
+            await asyncio.wait({settled, noticed}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            return settled.done()
+        finally:
+            await _cancel([settled, noticed])
+
+    async def _settled(self) -> None:
+        while self._pipeline is not None and self._pipeline.pending:
+            await self._pipeline.drain(None)
+        if self._retaining is not None:
+            await asyncio.wait([self._retaining])
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._dispatcher.drain()
 
     async def aclose(self, timeout: float | None = None) -> bool:
         """Refuse new work, finish what is under way, and tell whether all of it ended in time.
@@ -260,6 +280,8 @@ class Checkpointer:
         clean = False
         try:
             clean = await self.wait(timeout)
+            if not clean and self.notice.preempted:
+                clean = await self._use_grace(self._pipeline)
         finally:
             await self._pipeline.cut_short()
             await _cancel([*self._tasks, *([self._retaining] if self._retaining is not None else [])])
@@ -268,7 +290,25 @@ class Checkpointer:
                 await self._heartbeat.aclose()
             await self._store.aclose()
             self._staging.unlock()
+            self.notice.withdraw()
         return clean
+
+    async def _use_grace(self, pipeline: Pipeline) -> bool:
+        """Stage what is pinned; then wait for it, if it can be committed in the time that is left."""
+        try:
+            async with asyncio.timeout(self.notice.left_secs):
+                while any(not request.staged for request in pipeline.pending):
+                    self._moved.clear()
+                    await self._moved.wait()
+            left_secs = self.notice.left_secs
+            if not pipeline.may_end_within(left_secs, self._pace):
+                _log.warning("there is no time to send what is staged in %.0f s; it is parked", left_secs)
+                return False
+            async with asyncio.timeout(left_secs):
+                await self._settled()
+        except TimeoutError:
+            return False
+        return True
 
     async def __aenter__(self) -> Self:
         """Start."""
@@ -321,7 +361,8 @@ class Checkpointer:
     def _publish(self, event: Event) -> None:
         if isinstance(event, Outcome):
             self.tally = self.tally.after(event)
-            self._moved.set()
+            self._pace = self._pace.after(event)
+        self._moved.set()
         for subscriber in self._subscribers:
             try:
                 subscriber(event)

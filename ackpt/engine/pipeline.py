@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Callable, Mapping
 
 from ackpt.backends.base import MultipartBackend
 from ackpt.checkpoint.manifest import split_prefix
 from ackpt.checkpoint.staging import StagingFolder
 from ackpt.engine.overlap import Overlap, Phase, outdated
+from ackpt.engine.preemption import Pace
 from ackpt.engine.request import SaveRequest
 from ackpt.engine.retain import Retainer
 from ackpt.engine.send import Sender, Sent
@@ -81,6 +84,15 @@ class Pipeline:
             await asyncio.wait(self._tasks.values(), timeout=timeout)
         return not self._tasks
 
+    def may_end_within(self, secs: float, pace: Pace) -> bool:
+        """Tell whether all that is pending, and staged, can be sent within `secs` at this pace."""
+        since = min((each.sending_since for each in self._tasks), default=math.inf)
+        return pace.may_end_within(
+            secs,
+            size=sum(each.size for each in self._tasks),
+            since_secs=max(0.0, time.monotonic() - since),
+        )
+
     async def cut_short(self) -> None:
         """End every pending request now: parked where it is staged, failed where it is not."""
         for work in self._work.values():
@@ -135,6 +147,7 @@ class Pipeline:
         await request.begun.wait()
         async with self._sending_turn:
             request.phase = Phase.SENDING
+            request.sending_since = time.monotonic()
             try:
                 await self._retainer.settled(request.prefix)
                 async with self._store.save_time(request.step):

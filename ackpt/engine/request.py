@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
@@ -71,6 +72,8 @@ class SaveRequest:
     staged: bool = False
     """The staging folder holds the whole checkpoint, journalled."""
     stage_secs: float = 0.0
+    sending_since: float = math.inf
+    """On the monotonic clock; infinite before that."""
     size: int = 0
 
     async def record(self, key: str, upload_id: str) -> None:

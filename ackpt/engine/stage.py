@@ -98,7 +98,8 @@ class _Writer:
         """Write file after file; on the worker.
 
         Raises:
-            SnapshotError: no file came, or one under a key that the manifest could not name.
+            SnapshotError: no file came, one under a key that the manifest could not name, or one that
+                does not lie where its key says, and where a later process would look for it.
         """
         keys: set[str] = set()
         files = self._snapshot.stage(self._folder, self._prefix)
@@ -106,20 +107,25 @@ class _Writer:
             for file in files:
                 if self._stopped:
                     return
-                self._check(file.key, keys)
+                self._check(file, keys)
                 keys.add(file.key)
                 self._emit(file)
         if not keys:
             raise SnapshotError(f"{self._prefix}: the snapshot has no files", step=self._snapshot.step)
 
-    def _check(self, key: str, earlier: Collection[str]) -> None:
+    def _check(self, file: StagedFile, earlier: Collection[str]) -> None:
         step = self._snapshot.step
         try:
-            check_key(key, self._prefix)
+            check_key(file.key, self._prefix)
         except ValueError as error:
             raise SnapshotError(f"step {step} cannot be saved: {error}", step=step) from error
-        if key in earlier:
-            raise SnapshotError(f"step {step} cannot be saved: its snapshot has {key} twice", step=step)
+        if file.key in earlier:
+            raise SnapshotError(f"step {step} cannot be saved: its snapshot has {file.key} twice", step=step)
+        place = self._folder / file.key
+        if file.path != place:
+            raise SnapshotError(
+                f"step {step} cannot be saved: expected {file.key} at {place}, got {file.path}", step=step
+            )
 
 
 async def _in_worker(call: Callable[[], T], *, on_cancel: Callable[[], None]) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from ackpt.engine.background import BackgroundCheckpointer, PendingSave
 from ackpt.engine.failure import FailurePolicy
 from ackpt.engine.listeners import CheckpointListener
 from ackpt.engine.overlap import Overlap
+from ackpt.engine.preemption import Preemption
 from ackpt.errors import AckptError, FencedError, StepConflictError
 from ackpt.events import Committed, Failed
 from ackpt.hook.listeners import SaverListener, SaverListeners
@@ -41,6 +43,7 @@ class HookOptions(TypedDict, total=False):
     failure: FailurePolicy
     retention: Retention
     staging_dir: str | os.PathLike[str] | None
+    preemption: Preemption | None
 
 
 class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type: ignore[misc]
@@ -106,6 +109,7 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
         self._checkpointer: BackgroundCheckpointer | None = None
         self._snapshotter: GraphSnapshotter | None = None
         self._last: PendingSave | None = None
+        self._saved_at = -math.inf
         plan_shards([], shard_bytes)
         self._make_checkpointer([])  # what is wrong with the arguments is said now, not at the first step
 
@@ -157,6 +161,10 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
                     coord, staging=self._snapshotter.staging, settle=self._settle, leave=self._leave
                 )
                 coord.register_thread(guard)
+            if self._running().preempted:
+                if coord is not None:
+                    coord.request_stop()
+                return
             step = int(session.run(self._global_step_tensor))
             self._trigger.expect(self._steps_per_run)
             self._save(session, step)
@@ -182,8 +190,12 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
             SaveFailedError: the failure policy says that the trainer has to know.
             Exception: what a TensorFlow listener raised in `after_save`.
         """
-        self._running().check()
+        checkpointer = self._running()
+        checkpointer.check()
         self._saver_listeners.raise_error()
+        if checkpointer.preempted:
+            run_context.request_stop()  # `end` follows, and saves
+            return
         if self._saver_listeners.stop_requested:
             run_context.request_stop()
         if not self._trigger.may_be_due():
@@ -197,18 +209,22 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
     def end(self, session: tf.compat.v1.Session) -> None:
         """Save the last step if that has not been done, and wait until it is committed.
 
+        After a notice of preemption it is saved if the last save is old enough, and what cannot be
+        committed within the grace is parked for the next start.
+
         Raises:
             SaveFailedError: the last save failed; it was tried once more before.
             Exception: what a TensorFlow listener raised in `after_save`.
+            SystemExit: a signal gave notice of preemption, and would have ended the process.
         """
         checkpointer = self._running()
         try:
             step = int(session.run(self._global_step_tensor))
-            if step != self._timer.last_triggered_step():
+            if step != self._timer.last_triggered_step() and not self._saved_just_now():
                 self._triggered(step)
                 self._save(session, step)
             checkpointer.wait(self._close_timeout_secs)
-            if self._worth_another_try(step):
+            if not checkpointer.preempted and self._worth_another_try(step):
                 self._save(session, step)
                 checkpointer.wait(self._close_timeout_secs)
             self._saver_listeners.raise_error()
@@ -217,6 +233,17 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
         finally:
             self.close()
         checkpointer.raise_if_failed()
+        checkpointer.redeliver_signal()
+
+    def preempt(self) -> None:
+        """Give notice that the process is about to be ended; from any thread, and from a signal's handler.
+
+        Training stops after the step under way; see `Preemption`, whose signals do the same.
+
+        Raises:
+            RuntimeError: there is no training.
+        """
+        self._running().preempt()
 
     def close(self) -> None:
         """Finish what is under way and let go of the run; `end` does it, and so does the next `begin`.
@@ -245,6 +272,7 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
             self._snapshotter.close()
         self._snapshotter = None
         self._last = None
+        self._saved_at = -math.inf
 
     def _set_steps_per_run(self, steps_per_run: int) -> None:
         self._steps_per_run = steps_per_run
@@ -278,8 +306,15 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
         started = time.perf_counter()
         snapshot = self._pin(session, step)
         stall_secs = time.perf_counter() - started
+        self._saved_at = time.monotonic()
         self._saver_listeners.expect(step, session)
         self._last = self._running().submit(snapshot, stall_secs=stall_secs)
+
+    def _saved_just_now(self) -> bool:
+        """Tell whether, in a preemption, the last save is too fresh to be worth another."""
+        policy = self._options.get("preemption") or Preemption()
+        age_secs = time.monotonic() - self._saved_at
+        return self._running().preempted and age_secs < policy.save_after_secs
 
     def _pin(self, session: tf.compat.v1.Session, step: int) -> Snapshot:
         assert self._snapshotter is not None

@@ -22,7 +22,8 @@ class Snapshot(ABC):
         """Write the checkpoint into `folder` (empty, ours alone), a file at a time; at most once.
 
         Yields each file as soon as it is finished, in the order in which they must become visible
-        (data before index). Keys begin with `prefix` (`model.ckpt-1000`). Memory that a file no
+        (data before index). Keys begin with `prefix` (`model.ckpt-1000`), and a file lies at
+        `folder / key`, where a later process looks for it. Memory that a file no
         longer needs is let go before the file is yielded. Closing the iterator early (`close()`)
         stops the work; `release` still follows.
 

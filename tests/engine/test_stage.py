@@ -66,6 +66,18 @@ async def test_a_key_that_comes_twice_fails_the_save(run: Run) -> None:
     assert await run.committed() == []
 
 
+async def test_a_file_that_lies_elsewhere_than_its_key_says_fails_the_save(run: Run) -> None:
+    class Elsewhere(Pinned):
+        def stage(self, folder: Path, prefix: str) -> Iterator[StagedFile]:
+            (folder / "data").write_bytes(b"x")
+            yield StagedFile(key=f"{prefix}.index", path=folder / "data", size=1)
+
+    outcome = await outcome_of(run, Elsewhere(7))
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, SnapshotError)
+    assert "expected ckpt-7.index at" in str(outcome.error)
+
+
 async def test_a_snapshot_without_files_fails_the_save(run: Run) -> None:
     outcome = await outcome_of(run, Pinned(7, {}))
     assert isinstance(outcome, Failed)

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError, Future
+from socket import socket
 from typing import Any, TypeVar
 
 from ackpt.engine.threads.own import OwnThread, others_alive
@@ -82,6 +83,28 @@ class LoopThread:
         except BaseException:
             future.cancel()  # the caller was interrupted and waits no more; without effect when it has ended
             raise
+
+    def call_soon(self, call: Callable[..., object], *arguments: object) -> bool:
+        """Call on the loop, soon; from any thread, and from a signal's handler. False: the loop has ended."""
+        try:
+            self._loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:  # what a closed loop says
+            return False
+        return True
+
+    def watch(self, connection: socket, ready: Callable[[], None]) -> None:
+        """Call `ready` on the loop whenever there is something to read; from any thread."""
+        self.call_soon(self._loop.add_reader, connection, ready)
+
+    def unwatch(self, connection: socket) -> None:
+        """Watch no longer, and close it; from any thread."""
+
+        def end() -> None:
+            self._loop.remove_reader(connection)
+            connection.close()
+
+        if not self.call_soon(end):
+            connection.close()
 
     def stop(self) -> None:
         """End the loop and its workers, and wait for both; idempotent. Work still running is cancelled.

@@ -1,0 +1,101 @@
+"""Signals that tell of the process's end: heard by the loop at once, whatever the main thread is doing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from ackpt.engine.threads.loop import LoopThread
+from ackpt.errors import WrongThreadError
+
+_NO_FD = -1
+
+
+class SignalCatcher:
+    """Call `notify` on the loop when one of `signals` arrives, until `release`.
+
+    Python runs a signal's handler on the main thread between two of its own instructions, which may
+    be long after the signal when that thread is in a training step. So the interpreter is asked to
+    write the signal's number to a socket, too, which it does at once
+    (https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd), and the loop reads there.
+    `notify` may be called twice for one signal.
+    """
+
+    def __init__(
+        self, signals: Sequence[signal.Signals], thread: LoopThread, notify: Callable[[int], None]
+    ) -> None:
+        """Catch from now on; on the main thread.
+
+        Raises:
+            WrongThreadError: on another thread, where Python lets nobody catch signals.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            raise WrongThreadError(
+                "signals can be caught by the main thread only; begin there, or leave out 'preemption' and "
+                "call preempt() from a handler of your own"
+            )
+        self._signals = frozenset(int(each) for each in signals)
+        self._thread = thread
+        self._notify = notify
+        self._released = False
+        self._reading, self._writing = socket.socketpair()
+        self._reading.setblocking(False)
+        self._writing.setblocking(False)
+        thread.watch(self._reading, self._read)
+        self._earlier_fd = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
+        self._earlier = {number: signal.signal(number, self._handle) for number in self._signals}
+
+    def release(self) -> None:
+        """Give the signals back to whom they belonged before; idempotent.
+
+        On another thread than the main one they stay here, and are passed on.
+        """
+        if self._released or threading.current_thread() is not threading.main_thread():
+            self._released = True
+            return
+        self._released = True
+        for number, handler in self._earlier.items():
+            if signal.getsignal(number) == self._handle:
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        current = signal.set_wakeup_fd(self._earlier_fd)
+        if current != self._writing.fileno():  # somebody else has taken the place meanwhile
+            signal.set_wakeup_fd(current)
+        self._thread.unwatch(self._reading)
+        self._writing.close()
+
+    def redeliver(self, number: int) -> None:
+        """Let the signal do what it would have done; after `release`, on the main thread.
+
+        Raises:
+            SystemExit: it would have ended the process; the status is that of a death by the signal.
+        """
+        self._pass_on(number, None)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._released:
+            self._pass_on(number, frame)
+            return
+        self._thread.call_soon(self._notify, number)
+        earlier = self._earlier.get(number)
+        if isinstance(getattr(earlier, "__self__", None), SignalCatcher):  # that of another run's saver
+            self._pass_on(number, frame)
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        handler = self._earlier.get(number)
+        if callable(handler):
+            handler(number, frame)
+        elif handler is not signal.SIG_IGN:
+            raise SystemExit(128 + number)
+
+    def _read(self) -> None:
+        """Pass on what the interpreter wrote; on the loop."""
+        numbers = self._reading.recv(4096)
+        if self._earlier_fd != _NO_FD:
+            os.write(self._earlier_fd, numbers)
+        for number in numbers:
+            if number in self._signals:
+                self._notify(number)
