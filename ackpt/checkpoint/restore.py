@@ -14,6 +14,7 @@ from ackpt.backends.base import Backend
 from ackpt.checkpoint import state_file
 from ackpt.checkpoint.catalog import Entry, list_entries, load_manifest
 from ackpt.checkpoint.foreign import find_files, named_prefixes
+from ackpt.checkpoint.hold import reading
 from ackpt.checkpoint.journal import fsync_path
 from ackpt.checkpoint.state_file import StateFile
 from ackpt.errors import (
@@ -98,9 +99,12 @@ async def _restore_step(
 async def _restore_entry(
     backend: Backend, store: Backend, folder: Path, transfer: Transfer, entry: Entry
 ) -> Path:
-    manifest = await load_manifest(store, entry)
-    wanted = [_Wanted(key=each.key, size=each.size, crc32c=each.crc32c) for each in manifest.objects]
-    return await _fetch(backend, folder, transfer, manifest.prefix, wanted, tensorflow=manifest.is_tensorflow)
+    async with reading(backend, entry.prefix):
+        manifest = await load_manifest(store, entry)
+        wanted = [_Wanted(key=each.key, size=each.size, crc32c=each.crc32c) for each in manifest.objects]
+        return await _fetch(
+            backend, folder, transfer, manifest.prefix, wanted, tensorflow=manifest.is_tensorflow
+        )
 
 
 async def _restore_foreign(backend: Backend, store: Backend, folder: Path, transfer: Transfer) -> Path | None:

@@ -1,6 +1,7 @@
 """The sweep: find what dead writers of a run left in its store, and remove it.
 
-Only what an intent or a tombstone of ours accounts for, and open uploads of checkpoints with one;
+Only what an intent or a tombstone of ours accounts for, open uploads of checkpoints with one, and
+holds of readers that have not renewed them;
 never a committed checkpoint, an object of somebody else's, or what a living saver is sending.
 """
 
@@ -14,6 +15,7 @@ from typing import Literal
 
 from ackpt.backends.base import Backend, MultipartBackend, ObjectInfo, UploadInfo
 from ackpt.checkpoint.delete import TOMBSTONE_SUFFIX
+from ackpt.checkpoint.hold import is_over
 from ackpt.checkpoint.intent import SUFFIX as INTENT_SUFFIX
 from ackpt.checkpoint.lease import is_leased
 from ackpt.checkpoint.manifest import SUFFIX as MANIFEST_SUFFIX
@@ -81,6 +83,11 @@ def orphans(
             Orphan(kind="upload", key=each.key, size=0, reason=reason, upload_id=each.upload_id)
             for each in open_ones
         ]
+    found += [
+        Orphan(kind="object", key=info.key, size=info.size, reason="its reader is gone")
+        for key, info in sorted(by_key.items())
+        if is_over(info, before)
+    ]
     return found
 
 

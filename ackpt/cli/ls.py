@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from functools import partial
 
 from ackpt.checkpoint.catalog import Entry, list_entries, load_manifest
+from ackpt.checkpoint.hold import pinned
 from ackpt.checkpoint.manifest import Manifest
 from ackpt.cli.command import Command, add_url, human, with_store
 from ackpt.engine.store import Store
@@ -36,21 +37,23 @@ async def _list(store: Store, *, as_json: bool) -> int:
 
     entries = await list_entries(backend)
     manifests = await fan_out((partial(read, entry) for entry in entries), limit=_READS_AT_ONCE)
+    pins = set(await pinned(backend))
     for entry, manifest in zip(entries, manifests, strict=True):
-        print(_as_json(entry, manifest) if as_json else _as_line(entry, manifest))
+        print((_as_json if as_json else _as_line)(entry, manifest, entry.prefix in pins))
     if not entries and not as_json:
         print(f"no committed checkpoint in {store.name}")
     return 1 if any(isinstance(each, str) for each in manifests) else 0
 
 
-def _as_line(entry: Entry, manifest: Manifest | str) -> str:
+def _as_line(entry: Entry, manifest: Manifest | str, pinned: bool) -> str:
     if isinstance(manifest, str):
         return f"{entry.prefix}  damaged: {manifest}"
     time = manifest.created.isoformat(sep=" ", timespec="seconds")
-    return f"{entry.prefix}  {human(manifest.size):>10}  {len(manifest.objects):>5} objects  {time}"
+    line = f"{entry.prefix}  {human(manifest.size):>10}  {len(manifest.objects):>5} objects  {time}"
+    return f"{line}  pinned" if pinned else line
 
 
-def _as_json(entry: Entry, manifest: Manifest | str) -> str:
+def _as_json(entry: Entry, manifest: Manifest | str, pinned: bool) -> str:
     if isinstance(manifest, str):
         return json.dumps({"step": entry.step, "prefix": entry.prefix, "error": manifest})
     return json.dumps(
@@ -62,6 +65,7 @@ def _as_json(entry: Entry, manifest: Manifest | str) -> str:
             "created": manifest.created.isoformat(),
             "attempt": manifest.attempt,
             "metrics": dict(manifest.metrics),
+            "pinned": pinned,
         }
     )
 

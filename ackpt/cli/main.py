@@ -9,12 +9,13 @@ from collections.abc import Sequence
 
 from ackpt.cli.gc import GC
 from ackpt.cli.ls import LS
+from ackpt.cli.pin import PIN, UNPIN
 from ackpt.cli.pull import PULL
 from ackpt.cli.resume import RESUME
 from ackpt.cli.verify import VERIFY
 from ackpt.errors import AckptError
 
-_COMMANDS = (LS, PULL, VERIFY, GC, RESUME)
+_COMMANDS = (LS, PULL, PIN, UNPIN, VERIFY, GC, RESUME)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

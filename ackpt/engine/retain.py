@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from ackpt.backends.base import Backend
 from ackpt.checkpoint.catalog import Entry, list_entries, load_manifest
 from ackpt.checkpoint.delete import delete_checkpoint, finish_deletions
 from ackpt.checkpoint.fence import Claim, check_claim
+from ackpt.checkpoint.hold import held
 from ackpt.checkpoint.manifest import Manifest
 from ackpt.checkpoint.retention import Candidate, Retention, to_delete
 from ackpt.errors import CorruptCheckpointError, NotFoundError
@@ -31,6 +32,7 @@ class Retainer:
         self.policy = policy
         self._name = name
         self._known: dict[int, Manifest] = {}
+        self._held: frozenset[str] = frozenset()
         self._deleting: str | None = None
         self._deleted = asyncio.Condition()
 
@@ -54,6 +56,7 @@ class Retainer:
 
         manifests = await fan_out((partial(read, entry) for entry in entries), limit=_READS_AT_ONCE)
         self._known = {each.step: each for each in manifests if each is not None}
+        self._held = await held(backend)
 
     @property
     def newest(self) -> int | None:
@@ -75,13 +78,20 @@ class Retainer:
     ) -> None:
         """Delete what the policy does not keep, oldest first, one checkpoint at a time.
 
+        What is pinned, or being read, stays.
+
         Raises:
             FencedError: a newer writer has taken over the run; what to keep is its to say.
             StorageError: a deletion failed; it and the ones after it are tried again after the next commit.
         """
-        for step in self._doomed(self._known):
+        doomed = to_delete(self.policy, _candidates(self._known, frozenset()))
+        if doomed:
+            self._held = await held(backend)
+        for step in doomed:
             manifest = self._known[step]
             await check_claim(backend, claim)
+            if manifest.prefix in self._held or await held(backend, manifest.prefix):
+                continue
             self._deleting = manifest.prefix
             try:
                 await delete_checkpoint(backend, manifest)
@@ -97,8 +107,12 @@ class Retainer:
         async with self._deleted:
             await self._deleted.wait_for(lambda: self._deleting != prefix)
 
-    def _doomed(self, known: dict[int, Manifest]) -> list[int]:
-        return to_delete(
-            self.policy,
-            [Candidate(step=m.step, created=m.created, metrics=m.metrics) for m in known.values()],
-        )
+    def _doomed(self, known: Mapping[int, Manifest]) -> list[int]:
+        return to_delete(self.policy, _candidates(known, self._held))
+
+
+def _candidates(known: Mapping[int, Manifest], held: frozenset[str]) -> list[Candidate]:
+    return [
+        Candidate(step=m.step, created=m.created, metrics=m.metrics, pinned=m.prefix in held)
+        for m in known.values()
+    ]

@@ -49,7 +49,7 @@ class Run:
         return f"scripted://{self._name}/run?part_size=64KiB&attempts=3&retry_timeout=20s"
 
     @property
-    def store(self) -> Backend:
+    def store(self) -> MemoryBackend:
         """Return the store as it is, with no faults in between."""
         return MemoryBackend.from_url(StorageURL(scheme="memory", bucket=self._name, path="run"))
 
