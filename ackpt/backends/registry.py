@@ -54,6 +54,7 @@ _BUILT_IN: Mapping[str, _BuiltIn] = MappingProxyType(
         "file": _BuiltIn(module="ackpt.backends.file", name="FileBackend"),
         "gs": _BuiltIn(module="ackpt.backends.gs", name="GSBackend", extra="gs"),
         "memory": _BuiltIn(module="ackpt.backends.memory", name="MemoryBackend"),
+        "s3": _BuiltIn(module="ackpt.backends.s3", name="S3Backend", extra="s3"),
     }
 )
 

@@ -16,6 +16,7 @@ _OPTIONS_OF = {
     "file": "ackpt.backends.file:FileOptions",
     "gs": "ackpt.backends.gs.options:GSOptions",
     "memory": "ackpt.backends.memory:MemoryOptions",
+    "s3": "ackpt.backends.s3.options:S3Options",
 }
 
 

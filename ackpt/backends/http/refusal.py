@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -18,22 +18,32 @@ class Refusal:
     """Hold what an answer with an error status says.
 
     `code` is the store's own name of the error; empty where the body is none of its error
-    documents (a proxy's page, another server's).
+    documents (a proxy's page, another server's). `details` are further words of the answer that
+    the dialect keeps for its errors.
     """
 
     status: int
     code: str = ""
     message: str = ""
     retry_after_secs: float | None = None
+    details: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, status: int, headers: Mapping[str, str], code: str, message: str) -> Refusal:
+    def of(
+        cls,
+        status: int,
+        headers: Mapping[str, str],
+        code: str,
+        message: str,
+        details: Mapping[str, str] | None = None,
+    ) -> Refusal:
         """Make one: the message on one line and cut, `Retry-After` read."""
         return cls(
             status=status,
             code=code,
             message=" ".join(message.split())[:_MESSAGE_CHARS],
             retry_after_secs=parse_retry_after(headers.get("Retry-After"), datetime.now(UTC)),
+            details=details or {},
         )
 
     def __str__(self) -> str:
