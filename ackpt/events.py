@@ -28,6 +28,18 @@ class Staged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Progressed(Event):
+    """Say that the store has acknowledged more of the checkpoint's bytes: `sent` of `size`.
+
+    Comes with every object and every part; `size` is what is staged so far. `sent` becomes less
+    when an object has to be sent again.
+    """
+
+    sent: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Committed(Event):
     """Say that the checkpoint is durable in the store, verified, and visible to readers.
 

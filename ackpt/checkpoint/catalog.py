@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -28,13 +29,14 @@ async def list_entries(backend: Backend, *, name: str | None = None) -> list[Ent
     Raises:
         StorageError: the store cannot be listed.
     """
-    entries = []
     async with aclosing(backend.list(f"{name}-" if name is not None else "")) as objects:
-        async for info in objects:
-            entry = _entry(info.key)
-            if entry is not None and name in (None, split_prefix(entry.prefix)[0]):
-                entries.append(entry)
-    return sorted(entries)
+        entries = entries_among([info.key async for info in objects])
+    return [entry for entry in entries if name in (None, split_prefix(entry.prefix)[0])]
+
+
+def entries_among(keys: Iterable[str]) -> list[Entry]:
+    """Return the committed checkpoints that a listing's keys show, oldest first."""
+    return sorted(entry for entry in map(_entry, keys) if entry is not None)
 
 
 async def load_manifest(backend: Backend, entry: Entry) -> Manifest:

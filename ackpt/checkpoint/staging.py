@@ -3,6 +3,7 @@
 It survives the process, is readable by its owner alone, and belongs to one saver at a time.
 
     <folder>/lock                       held (flock) while a saver uses the folder
+    <folder>/target                     the run's URL, without its options
     <folder>/<prefix>[.n]/journal.jsonl what a later process needs
     <folder>/<prefix>[.n]/files/…       the checkpoint's files, named by their keys
 """
@@ -75,9 +76,19 @@ class StagedSave:
 class StagingFolder:
     """Be one run's staging folder; blocking, owned by one saver from `lock` to `unlock`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, target: str | None = None) -> None:
+        """Name the folder; `target` is noted there for people, and for `ackpt resume`."""
         self.folder = folder
+        self._target = target
         self._lock_fd = -1
+
+    @property
+    def target(self) -> str | None:
+        """Return the URL of the run that stages here, without its options; None where none is noted."""
+        try:
+            return (self.folder / "target").read_text().strip() or None
+        except (OSError, UnicodeDecodeError):
+            return None
 
     def lock(self) -> None:
         """Make the folder (mode 0700) and take it; the kernel lets go of it when the process dies.
@@ -111,6 +122,8 @@ class StagingFolder:
                 "close the other one, or give this one a target of its own"
             ) from None
         self._lock_fd = fd
+        if self._target is not None and self.target != self._target:
+            self._note(self._target)
 
         # A fork shares the lock, and would keep it when this process is killed: data loader workers
         # live on for a while. Closing its copy does not let go of ours.
@@ -157,6 +170,16 @@ class StagingFolder:
             for entry in os.scandir(self.folder)
             if entry.is_dir(follow_symlinks=False)
         ]
+
+    def _note(self, target: str) -> None:
+        try:
+            (self.folder / "target").write_text(f"{target}\n")
+        except OSError as error:
+            self.unlock()
+            raise StagingError(
+                f"the staging folder {self.folder} cannot be written to ({error.strerror}); make room "
+                f"there, or set staging_dir or ${ROOT_VARIABLE} to a folder with enough"
+            ) from error
 
     def _make(self, prefix: str) -> Path:
         number = 0

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from ackpt.backends.base import Backend, ObjectInfo
-from ackpt.checkpoint.catalog import Entry, list_entries, load_manifest
+from ackpt.checkpoint.catalog import Entry, entries_among, load_manifest
 from ackpt.checkpoint.manifest import ManifestObject
 from ackpt.errors import CorruptCheckpointError, NotFoundError
 from ackpt.transfer.checksum import crc32c
@@ -37,7 +37,7 @@ async def verify_run(backend: Backend, *, deep: bool = False) -> AsyncGenerator[
     """
     async with aclosing(backend.list()) as objects:
         there = {info.key: info async for info in objects}
-    for entry in reversed(await list_entries(backend)):
+    for entry in reversed(entries_among(there)):
         yield await _verify_entry(backend, entry, there, deep=deep)
 
 

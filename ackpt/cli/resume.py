@@ -1,37 +1,70 @@
-"""`ackpt resume URL`: commit what an earlier process staged on this machine and did not finish."""
+"""`ackpt resume URL` (or a staging folder): commit what was staged on this machine and not finished."""
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from functools import partial
+from pathlib import Path
 
-from ackpt.cli.command import Command, add_url, with_store
+from ackpt.checkpoint.staging import StagingFolder
+from ackpt.cli.command import Command, human, with_store
 from ackpt.engine.restore import finish_staged
 from ackpt.engine.store import Store
-from ackpt.events import Committed, Event, Failed
+from ackpt.errors import StagingError, explain
+from ackpt.events import Committed, Event, Failed, Progressed
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
-    add_url(parser)
+    parser.add_argument(
+        "place", metavar="URL|STAGING", help="the run's URL, or the folder in which it stages"
+    )
+    parser.add_argument("--url", help="the run's URL, where it needs options and STAGING is given")
     parser.add_argument("--staging-dir", help="where the run's saver stages, if not in the default place")
 
 
 def _run(arguments: Namespace) -> int:
-    return with_store(arguments.url, partial(_resume, staging_dir=arguments.staging_dir))
+    folder = Path(arguments.place)
+    if not (folder / "lock").is_file():
+        return with_store(arguments.place, partial(_resume, staging_dir=arguments.staging_dir))
+    url = arguments.url or StagingFolder(folder).target
+    if url is None:
+        raise StagingError(f"{folder} does not say which run stages there; name its URL with --url")
+    return with_store(url, partial(_resume, staging_dir=str(folder.absolute().parent)))
 
 
 async def _resume(store: Store, *, staging_dir: str | None) -> int:
-    ended: list[Event] = []
-    await finish_staged(store, staging_dir, subscribers=(ended.append,))
-    committed = [each for each in ended if isinstance(each, Committed)]
-    failed = [each for each in ended if isinstance(each, Failed)]
-    for each in committed:
-        print(f"{each.prefix} committed to {each.target}")
-    for failure in failed:
-        print(f"step {failure.step} failed: {failure.error}")
-    if not committed and not failed:
+    progress = _Progress()
+    await finish_staged(store, staging_dir, subscribers=(progress.tell,))
+    if not progress.ended:
         print(f"nothing to finish for {store.name}")
-    return 1 if failed else 0
+    return 1 if any(isinstance(each, Failed) for each in progress.ended) else 0
+
+
+class _Progress:
+    """Print how far each checkpoint has come, at every tenth of the way, and how it ended."""
+
+    def __init__(self) -> None:
+        self.ended: list[Event] = []
+        self._tenths = 0
+
+    def tell(self, event: Event) -> None:
+        match event:
+            case Progressed(size=size, sent=sent) if size:
+                tenths = 10 * sent // size
+                if tenths > self._tenths:
+                    print(f"step {event.step}: {human(sent)} of {human(size)}", file=sys.stderr)
+                self._tenths = tenths
+            case Committed(prefix=prefix, target=target):
+                self._end(event)
+                print(f"{prefix} committed to {target}")
+            case Failed(step=step, error=error):
+                self._end(event)
+                print(f"step {step} failed: {explain(error)}")
+
+    def _end(self, event: Event) -> None:
+        self.ended.append(event)
+        self._tenths = 0
 
 
 RESUME = Command(

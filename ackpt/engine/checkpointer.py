@@ -82,7 +82,7 @@ class Checkpointer:
         self._name = name
         self._store = Store(target)
         self._overlap = overlap
-        self._staging = StagingFolder(staging_folder(self._store.url, staging_dir))
+        self._staging = StagingFolder(staging_folder(self._store.url, staging_dir), target=self._store.name)
         self._retainer = Retainer(retention, name=name)
         self._listeners = listeners
         self._dispatcher = Dispatcher(listeners, self._publish)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from ackpt.backends.base import MultipartBackend
 from ackpt.checkpoint.manifest import split_prefix
@@ -23,7 +22,7 @@ from ackpt.engine.send import Sender, Sent
 from ackpt.engine.stage import stage
 from ackpt.engine.store import Store
 from ackpt.errors import AckptError, ClosedError, CorruptCheckpointError, FencedError, StepConflictError
-from ackpt.events import Committed, Event, Failed, Outcome, Parked, Staged, Superseded
+from ackpt.events import Committed, Event, Failed, Outcome, Parked, Progressed, Staged, Superseded
 from ackpt.transfer.fan_out import task_group
 
 _log = logging.getLogger(__name__)
@@ -86,12 +85,7 @@ class Pipeline:
 
     def may_end_within(self, secs: float, pace: Pace) -> bool:
         """Tell whether all that is pending, and staged, can be sent within `secs` at this pace."""
-        since = min((each.sending_since for each in self._tasks), default=math.inf)
-        return pace.may_end_within(
-            secs,
-            size=sum(each.size for each in self._tasks),
-            since_secs=max(0.0, time.monotonic() - since),
-        )
+        return pace.may_end_within(secs, size=sum(each.size - each.sent for each in self._tasks))
 
     async def cut_short(self) -> None:
         """End every pending request now: parked where it is staged, failed where it is not."""
@@ -147,15 +141,24 @@ class Pipeline:
         await request.begun.wait()
         async with self._sending_turn:
             request.phase = Phase.SENDING
-            request.sending_since = time.monotonic()
+            request.sent = 0
             try:
                 await self._retainer.settled(request.prefix)
                 async with self._store.save_time(request.step):
                     return await self._sender.send(
-                        request, self._store.transfer(), kept=self._retainer.kept_with
+                        request,
+                        self._store.transfer(),
+                        kept=self._retainer.kept_with,
+                        on_progress=partial(self._progressed, request),
                     )
             except Exception as error:
                 return error
+
+    def _progressed(self, request: SaveRequest, size: int) -> None:
+        request.sent += size
+        self._publish(
+            Progressed(step=request.step, target=self._store.name, sent=request.sent, size=request.size)
+        )
 
     async def _conclude(self, request: SaveRequest, outcome: Outcome) -> None:
         """Clean up behind `request` and set its outcome, whatever the clean-up meets."""

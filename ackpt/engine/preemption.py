@@ -62,14 +62,14 @@ class Pace:
             return replace(self, bytes_per_sec=event.size / event.upload_secs)
         return self
 
-    def may_end_within(self, secs: float, *, size: int, since_secs: float = 0.0) -> bool:
-        """Tell whether `size` bytes, on their way for `since_secs`, can be there `secs` from now.
+    def may_end_within(self, secs: float, *, size: int) -> bool:
+        """Tell whether `size` bytes can be there `secs` from now.
 
         While the pace is not known, hope.
         """
         if self.bytes_per_sec is None:
             return secs > 0
-        return size / self.bytes_per_sec - since_secs <= secs
+        return size / self.bytes_per_sec <= secs
 
 
 class Notice:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
@@ -72,9 +71,9 @@ class SaveRequest:
     staged: bool = False
     """The staging folder holds the whole checkpoint, journalled."""
     stage_secs: float = 0.0
-    sending_since: float = math.inf
-    """On the monotonic clock; infinite before that."""
     size: int = 0
+    sent: int = 0
+    """Bytes that the store has acknowledged."""
 
     async def record(self, key: str, upload_id: str) -> None:
         """Journal an upload that was begun."""

@@ -49,10 +49,12 @@ class Sender:
         transfer: Transfer,
         *,
         kept: Callable[[Manifest], Sequence[str]],
+        on_progress: Callable[[int], None],
     ) -> Sent:
         """Upload, verify and commit `request`, whose files may still be arriving.
 
         `kept` says which prefixes the state file lists once the given manifest is committed.
+        `on_progress` is called with the bytes newly acknowledged (negative: to be sent again).
 
         Raises:
             StepConflictError: the step is committed with other content, or not ours to write.
@@ -72,7 +74,15 @@ class Sender:
             ours = not there or intent_key(request.prefix) in there
             if ours:
                 await declare(backend, prefix=request.prefix, writer=request.claim.writer)
-            objects = await self._upload_all(request, transfer, there, ours=ours)
+            sending = _Sending(
+                backend=self._backend,
+                request=request,
+                transfer=transfer,
+                there=there,
+                ours=ours,
+                on_progress=on_progress,
+            )
+            objects = await sending.upload_all()
             _verify(request, objects, await _list_objects(backend, request.prefix))
             await check_claim(backend, request.claim)
             manifest = await put_manifest(backend, _manifest(request, objects))
@@ -81,33 +91,41 @@ class Sender:
             await advance_state(backend, manifest.prefix, kept(manifest))
         return Sent(manifest=manifest, already=already, upload_secs=time.monotonic() - started)
 
-    async def _upload_all(
-        self, request: SaveRequest, transfer: Transfer, there: Mapping[str, ObjectInfo], *, ours: bool
-    ) -> list[ObjectInfo]:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sending:
+    """Be the upload of one request's files; `there` is what lies under its prefix, `ours` who put it."""
+
+    backend: Backend
+    request: SaveRequest
+    transfer: Transfer
+    there: Mapping[str, ObjectInfo]
+    ours: bool
+    on_progress: Callable[[int], None]
+
+    async def upload_all(self) -> list[ObjectInfo]:
         """Upload the data files as they come, at once; each index only when all before it are up."""
         slots = asyncio.Semaphore(_FILES_AT_ONCE)
         tasks: list[asyncio.Task[ObjectInfo | None]] = []
 
         async def upload(file: StagedFile) -> ObjectInfo | None:
             try:
-                found = there.get(file.key)
+                found = self.there.get(file.key)
                 if found is not None:
-                    return await self._upload_over(request, file, transfer, found, ours=ours)
-                return await self._upload(request, file, transfer, IfAbsent())
+                    return await self._upload_over(file, found)
+                return await self._upload(file, IfAbsent())
             finally:
                 slots.release()
 
         async with task_group() as group:
-            async for file in request.files:
-                if file.key == f"{request.prefix}.index" and tasks:
+            async for file in self.request.files:
+                if file.key == f"{self.request.prefix}.index" and tasks:
                     await asyncio.wait(tasks)
                 await slots.acquire()
                 tasks.append(group.create_task(upload(file)))
         return [info for info in (task.result() for task in tasks) if info is not None]
 
-    async def _upload_over(
-        self, request: SaveRequest, file: StagedFile, transfer: Transfer, there: ObjectInfo, *, ours: bool
-    ) -> ObjectInfo | None:
+    async def _upload_over(self, file: StagedFile, there: ObjectInfo) -> ObjectInfo | None:
         """Upload one file whose key is taken, by a writer that never committed or by TensorFlow's own.
 
         The same bytes are taken as they are. Other bytes are written over where an intent says that
@@ -115,32 +133,32 @@ class Sender:
         """
         crc = await asyncio.to_thread(crc32c_of_file, file.path)
         if there.size == file.size:
-            backend = reliable(self._backend, transfer.retry)
+            backend = reliable(self.backend, self.transfer.retry)
             found = there.crc32c if there.crc32c is not None else await _crc_of_object(backend, there.key)
             if found == crc:
+                self.on_progress(file.size)
                 return replace(there, crc32c=crc)
-        if ours:
-            return await self._upload(request, file, transfer, IfVersion(there.version))
-        if file.key == f"{request.prefix}.meta":
+        if self.ours:
+            return await self._upload(file, IfVersion(there.version))
+        if file.key == f"{self.request.prefix}.meta":
             return None
         raise StepConflictError(
             f"{there.key} is there already with other content ({there.size} bytes; this save has "
-            f"{file.size}), and was not written by ackpt; it was left as it is, and step {request.step} is "
-            "not saved: restore from it before training on, or use another target",
-            step=request.step,
+            f"{file.size}), and was not written by ackpt; it was left as it is, and step "
+            f"{self.request.step} is not saved: restore from it before training on, or use another target",
+            step=self.request.step,
         )
 
-    async def _upload(
-        self, request: SaveRequest, file: StagedFile, transfer: Transfer, condition: Condition
-    ) -> ObjectInfo:
+    async def _upload(self, file: StagedFile, condition: Condition) -> ObjectInfo:
         return await upload_object(
-            self._backend,
+            self.backend,
             file,
-            transfer,
+            self.transfer,
             condition=condition,
-            upload_id=request.uploads.get(file.key),
+            upload_id=self.request.uploads.get(file.key),
             keep_upload=True,
-            on_upload=partial(request.record, file.key),
+            on_upload=partial(self.request.record, file.key),
+            on_progress=self.on_progress,
         )
 
 

@@ -75,7 +75,7 @@ async def test_the_staging_folder_is_empty_after_a_commit(tmp_path: Path) -> Non
     async with Checkpointer(run.url, staging_dir=tmp_path) as checkpointer:
         await (await checkpointer.submit(Pinned(7)))
     (folder,) = tmp_path.iterdir()
-    assert [each.name for each in folder.iterdir()] == ["lock"]
+    assert sorted(each.name for each in folder.iterdir()) == ["lock", "target"]
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
@@ -225,7 +225,7 @@ async def test_a_snapshot_that_cannot_be_written_fails_and_leaves_nothing_behind
         assert not outcome.staged
         await (await checkpointer.submit(Pinned(2)))
     assert snapshot.released == 1
-    assert [each.name for each in next(tmp_path.iterdir()).iterdir()] == ["lock"]
+    assert sorted(each.name for each in next(tmp_path.iterdir()).iterdir()) == ["lock", "target"]
     assert [u.key async for u in run.store.list_uploads()] == []  # type: ignore[attr-defined]
 
 

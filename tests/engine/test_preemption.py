@@ -47,7 +47,6 @@ def test_the_pace_is_that_of_the_last_save_that_was_sent() -> None:
         assert pace.after(uneventful) == pace
     assert pace.may_end_within(2.0, size=1000)
     assert not pace.may_end_within(1.9, size=1000)
-    assert pace.may_end_within(1.0, size=1000, since_secs=1.0)
 
 
 @pytest.mark.parametrize(
