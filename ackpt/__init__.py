@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ackpt.backends import open_backend, register_backend
-    from ackpt.backends.base import Backend, MultipartBackend
+    from ackpt.backends.base import Backend, CopyingBackend, MultipartBackend
     from ackpt.checkpoint.retention import KeepAll, KeepBest, KeepEvery, KeepInterval, KeepLast, Retention
     from ackpt.engine.background import BackgroundCheckpointer, PendingSave
     from ackpt.engine.checkpointer import Checkpointer
@@ -31,6 +31,7 @@ __all__ = [
     "CheckpointListener",
     "Checkpointer",
     "Coalesce",
+    "CopyingBackend",
     "KeepAll",
     "KeepBest",
     "KeepEvery",
@@ -51,7 +52,7 @@ __all__ = [
 
 _HOMES = {
     "ackpt.backends": ("open_backend", "register_backend"),
-    "ackpt.backends.base": ("Backend", "MultipartBackend"),
+    "ackpt.backends.base": ("Backend", "CopyingBackend", "MultipartBackend"),
     "ackpt.checkpoint.retention": (
         "KeepAll",
         "KeepBest",

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Self
 
+from ackpt.backends._file.copy import copy_object
 from ackpt.backends._file.journal import Journal
 from ackpt.backends._file.place import JOURNAL, UPLOAD, Place
 from ackpt.backends._file.receive import receive
@@ -26,7 +27,15 @@ from ackpt.backends._file.root import Root
 from ackpt.backends._file.stamp import describe, kept_crc32c
 from ackpt.backends._file.upload import FILE_LIMITS, FileUpload
 from ackpt.backends._file.walk import walk
-from ackpt.backends.base import Body, Condition, MultipartBackend, ObjectInfo, Upload, UploadInfo
+from ackpt.backends.base import (
+    Body,
+    Condition,
+    CopyingBackend,
+    MultipartBackend,
+    ObjectInfo,
+    Upload,
+    UploadInfo,
+)
 from ackpt.errors import NotFoundError, StorageError
 from ackpt.options import KiB, MiB, read_options
 from ackpt.url import StorageURL
@@ -42,7 +51,7 @@ class FileOptions:
     """Say that file URLs have no options of their own."""
 
 
-class FileBackend(MultipartBackend):
+class FileBackend(MultipartBackend, CopyingBackend):
     """Be the objects below a folder, which the first write makes.
 
     A put is on the disk when it returns: the file is synced before it is renamed, and the folders
@@ -171,6 +180,21 @@ class FileBackend(MultipartBackend):
         Place.of(key)
         async with self._begin(key) as request:
             await request.end(self._root.remove, key)
+
+    async def copy(self, source: ObjectInfo, key: str, *, condition: Condition | None = None) -> ObjectInfo:
+        """Copy one version of an object durably, inside the kernel; see `CopyingBackend.copy`.
+
+        Raises:
+            NotFoundError: the source is not there, or no longer in that version.
+            AlreadyExistsError, ConditionFailedError: `condition` does not hold; nothing changed.
+            UnsupportedError: a key cannot be a file's path, or is a folder.
+            BucketNotFoundError: the root is a file.
+            StorageFullError, PermissionDeniedError, TransientError: as the system says.
+        """
+        Place.of(source.key)
+        Place.of(key)
+        async with self._begin(key) as request:
+            return await copy_object(request, self._root, source, key, condition)
 
     async def create_upload(self, key: str) -> Upload:
         """Begin an upload; see `MultipartBackend.create_upload`, and `put` for the errors."""

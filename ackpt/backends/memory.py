@@ -17,6 +17,7 @@ from crc32c import crc32c
 from ackpt.backends.base import (
     Body,
     Condition,
+    CopyingBackend,
     IfAbsent,
     IfVersion,
     MultipartBackend,
@@ -115,7 +116,7 @@ class MemoryStore:
 _stores: dict[str, MemoryStore] = {}
 
 
-class MemoryBackend(MultipartBackend):
+class MemoryBackend(MultipartBackend, CopyingBackend):
     """Be the objects below `memory://name/path`; two backends on one name see the same objects."""
 
     def __init__(
@@ -166,6 +167,22 @@ class MemoryBackend(MultipartBackend):
     async def delete(self, key: str) -> None:
         """Delete the object; see `Backend.delete`."""
         self.store.objects.pop(self.name_of(key), None)
+
+    async def copy(self, source: ObjectInfo, key: str, *, condition: Condition | None = None) -> ObjectInfo:
+        """Copy one version of an object; see `CopyingBackend.copy`.
+
+        Raises:
+            NotFoundError: the source is not there, or no longer in that version.
+            AlreadyExistsError, ConditionFailedError: `condition` does not hold; nothing changed.
+            UnsupportedError: a key is empty or begins with a slash.
+        """
+        stored = self.find(source.key)
+        if stored.version != source.version:
+            raise NotFoundError(
+                f"{source.key}: expected version {source.version}, found version {stored.version}",
+                key=source.key,
+            )
+        return self.describe(key, self.store.write(self.name_of(key), key, stored.data, condition))
 
     async def create_upload(self, key: str) -> Upload:
         """Begin an upload; see `MultipartBackend.create_upload`."""

@@ -27,7 +27,13 @@ if TYPE_CHECKING:
         TruncatedGet,
         Unavailable,
     )
-    from ackpt.testing.faulty import FaultyBackend, FaultyMultipartBackend, FaultyUpload, inject
+    from ackpt.testing.faulty import (
+        FaultyBackend,
+        FaultyCopyingBackend,
+        FaultyMultipartBackend,
+        FaultyUpload,
+        inject,
+    )
     from ackpt.testing.script import FaultScript, On, RandomFaults, Script
 
 __all__ = [
@@ -41,6 +47,7 @@ __all__ = [
     "Fault",
     "FaultScript",
     "FaultyBackend",
+    "FaultyCopyingBackend",
     "FaultyMultipartBackend",
     "FaultyUpload",
     "LostReply",
@@ -60,6 +67,7 @@ __all__ = [
 _HOMES = {
     "BackendConformance": "conformance",
     "FaultyBackend": "faulty",
+    "FaultyCopyingBackend": "faulty",
     "FaultyMultipartBackend": "faulty",
     "FaultyUpload": "faulty",
     "inject": "faulty",

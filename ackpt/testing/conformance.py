@@ -9,6 +9,7 @@ import pytest
 
 from ackpt.testing.law import Laws, MakeBackend
 from ackpt.testing.laws_condition import ConditionLaws
+from ackpt.testing.laws_copy import CopyLaws
 from ackpt.testing.laws_integrity import IntegrityLaws
 from ackpt.testing.laws_key import KeyLaws
 from ackpt.testing.laws_object import ObjectLaws
@@ -16,7 +17,7 @@ from ackpt.testing.laws_parts import PartLaws
 from ackpt.testing.laws_upload import UploadLaws
 
 
-class BackendConformance(ObjectLaws, KeyLaws, IntegrityLaws, ConditionLaws, UploadLaws, PartLaws):
+class BackendConformance(ObjectLaws, KeyLaws, IntegrityLaws, ConditionLaws, UploadLaws, PartLaws, CopyLaws):
     """Prove that a backend keeps the laws that the core of ackpt stands on.
 
     Subclass it in a test module, with a fixture that returns a callable; every call opens another
@@ -28,8 +29,8 @@ class BackendConformance(ObjectLaws, KeyLaws, IntegrityLaws, ConditionLaws, Uplo
                 url = f"mystore://test/{uuid.uuid4()}"
                 return lambda: ackpt.open_backend(url)
 
-    What the backend cannot do by its type (`MultipartBackend`, `SingleWriter`, `SequentialUpload`)
-    is skipped. What the *store* cannot do is stated, and shows as an expected failure:
+    What the backend cannot do by its type (not a `MultipartBackend`, a `SingleWriter` …) is
+    skipped. What the *store* cannot do is stated, and shows as an expected failure:
 
             cannot = {"test_long_keys_are_kept_as_they_are": "the store allows 64 bytes"}
 

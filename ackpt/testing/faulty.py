@@ -10,6 +10,7 @@ from ackpt.backends.base import (
     Backend,
     Body,
     Condition,
+    CopyingBackend,
     MultipartBackend,
     ObjectInfo,
     PartReceipt,
@@ -21,15 +22,22 @@ from ackpt.backends.base import (
 from ackpt.errors import InvalidURLError
 from ackpt.testing.faults import Request
 from ackpt.testing.script import Script
+from ackpt.transfer.abilities import able_as
 from ackpt.url import StorageURL
 
 
 def inject(inner: Backend, script: Script) -> FaultyBackend:
-    """Wrap `inner`; what it is able to do (`MultipartBackend`, `SingleWriter`) stays its type."""
-    single = isinstance(inner, SingleWriter)
-    if isinstance(inner, MultipartBackend):
-        return (_SingleWriterMultipart if single else FaultyMultipartBackend)(inner, script)
-    return (_SingleWriterBackend if single else FaultyBackend)(inner, script)
+    """Wrap `inner`; what it is able to do (`MultipartBackend`, `SingleWriter` …) stays its type."""
+    wrapper = able_as(
+        inner,
+        FaultyBackend,
+        {
+            MultipartBackend: FaultyMultipartBackend,
+            CopyingBackend: FaultyCopyingBackend,
+            SingleWriter: _FaultySingleWriter,
+        },
+    )
+    return wrapper(inner, script)
 
 
 class FaultyBackend(Backend):
@@ -129,11 +137,18 @@ class FaultyMultipartBackend(FaultyBackend, MultipartBackend):
         return (_FaultySequentialUpload if sequential else FaultyUpload)(upload, self.script)
 
 
-class _SingleWriterBackend(FaultyBackend, SingleWriter):
-    """Say by type what `inner` says."""
+class FaultyCopyingBackend(FaultyBackend, CopyingBackend):
+    """Pass copies on too."""
+
+    inner: CopyingBackend
+
+    async def copy(self, source: ObjectInfo, key: str, *, condition: Condition | None = None) -> ObjectInfo:
+        """Pass on; see `CopyingBackend.copy`. The key in the log is that of the copy."""
+        request = Request(operation="copy", key=key, condition=condition)
+        return await self.script.perform(request, lambda _: self.inner.copy(source, key, condition=condition))
 
 
-class _SingleWriterMultipart(FaultyMultipartBackend, SingleWriter):
+class _FaultySingleWriter(FaultyBackend, SingleWriter):
     """Say by type what `inner` says."""
 
 

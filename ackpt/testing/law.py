@@ -15,6 +15,7 @@ from ackpt.backends.base import (
     Backend,
     Body,
     Condition,
+    CopyingBackend,
     MultipartBackend,
     ObjectInfo,
     PartReceipt,
@@ -127,6 +128,11 @@ class Scene:
         """Return the backend, or end the law here when its type says that it has no uploads."""
         return as_multipart(self.backend)
 
+    @property
+    def copying(self) -> CopyingBackend:
+        """Return the backend, or end the law here when its type says that it cannot copy."""
+        return as_copying(self.backend)
+
     async def upload(self, key: str) -> Upload:
         """Begin an upload, whose parts go in order."""
         return await self.multipart.create_upload(key)
@@ -156,6 +162,13 @@ def as_multipart(backend: Backend) -> MultipartBackend:
     """Return the backend, or end the law here when its type says that it has no uploads."""
     if not isinstance(backend, MultipartBackend):
         pytest.skip("the backend is not a MultipartBackend")
+    return backend
+
+
+def as_copying(backend: Backend) -> CopyingBackend:
+    """Return the backend, or end the law here when its type says that it cannot copy."""
+    if not isinstance(backend, CopyingBackend):
+        pytest.skip("the backend is not a CopyingBackend")
     return backend
 
 

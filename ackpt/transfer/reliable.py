@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from ackpt.backends.base import (
     Backend,
     Body,
     Condition,
+    CopyingBackend,
     MultipartBackend,
     ObjectInfo,
     SequentialUpload,
@@ -26,6 +27,8 @@ from ackpt.backends.base import (
     UploadInfo,
 )
 from ackpt.errors import ConditionFailedError, NotFoundError, TransientError, UnsupportedError
+from ackpt.options import GiB
+from ackpt.transfer.abilities import able_as
 from ackpt.transfer.checksum import crc32c
 from ackpt.transfer.reliable_upload import ReliableSequentialUpload, ReliableUpload
 from ackpt.transfer.retry import Retry, settled
@@ -33,6 +36,10 @@ from ackpt.transfer.stall import WatchedBody
 from ackpt.url import StorageURL
 
 T = TypeVar("T")
+
+_COPY_PATIENCE: Final = 5.0
+"""A copy shows no sign of life until it is done; it has this many times the stall time, and once more
+for every GiB."""
 
 
 def reliable(backend: Backend, retry: Retry) -> Backend:
@@ -43,10 +50,16 @@ def reliable(backend: Backend, retry: Retry) -> Backend:
     """
     if isinstance(backend, _ReliableBackend):
         backend = backend.inner
-    if isinstance(backend, MultipartBackend):
-        multipart = _SingleWriterMultipart if isinstance(backend, SingleWriter) else _ReliableMultipart
-        return multipart(backend, retry)
-    return (_SingleWriterBackend if isinstance(backend, SingleWriter) else _ReliableBackend)(backend, retry)
+    wrapper = able_as(
+        backend,
+        _ReliableBackend,
+        {
+            MultipartBackend: _ReliableMultipart,
+            CopyingBackend: _ReliableCopying,
+            SingleWriter: _ReliableSingleWriter,
+        },
+    )
+    return wrapper(backend, retry)
 
 
 async def holds(
@@ -226,9 +239,47 @@ class _ReliableMultipart(_ReliableBackend, MultipartBackend):
         return kind(upload, self._retry, partial(holds, self.inner, upload.key))
 
 
-class _SingleWriterBackend(_ReliableBackend, SingleWriter):
+class _ReliableCopying(_ReliableBackend, CopyingBackend):
+    """Be reliable with copies, too."""
+
+    inner: CopyingBackend
+
+    async def copy(self, source: ObjectInfo, key: str, *, condition: Condition | None = None) -> ObjectInfo:
+        """Copy; a condition, or a source, that an earlier attempt of ours may have changed is settled."""
+        what = f"copy of {source.key} to {key}"
+        patience = _COPY_PATIENCE + source.size / GiB
+
+        async def attempt() -> ObjectInfo:
+            async with self._retry.watch(what, patience=patience):
+                return await self.inner.copy(source, key, condition=condition)
+
+        return await settled(
+            self._retry,
+            attempt,
+            # A copy onto itself leaves no source of that version behind.
+            refusals=(ConditionFailedError, NotFoundError),
+            done=partial(self._copied, source, key),
+            what=what,
+        )
+
+    async def _copied(self, source: ObjectInfo, key: str) -> ObjectInfo | None:
+        """Return the object `key` if it is what `source` describes; None also where nobody can tell."""
+        async with self._retry.watch(f"check of {key}") as watch:
+            value = source.crc32c
+            if value is None:
+                try:
+                    if (await self.inner.head(source.key)).version != source.version:
+                        return None
+                    value = await _read_back(self.inner, source.key, watch.pulse)
+                except NotFoundError:
+                    return None
+            known = value
+
+            async def checksum() -> int:
+                return known
+
+            return await holds(self.inner, key, size=source.size, checksum=checksum, moved=watch.pulse)
+
+
+class _ReliableSingleWriter(_ReliableBackend, SingleWriter):
     """Be reliable, for one writer."""
-
-
-class _SingleWriterMultipart(_ReliableMultipart, SingleWriter):
-    """Be reliable with parts, for one writer."""

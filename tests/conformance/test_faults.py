@@ -6,7 +6,14 @@ import asyncio
 
 import pytest
 
-from ackpt.backends.base import Backend, IfAbsent, MultipartBackend, SequentialUpload, SingleWriter
+from ackpt.backends.base import (
+    Backend,
+    CopyingBackend,
+    IfAbsent,
+    MultipartBackend,
+    SequentialUpload,
+    SingleWriter,
+)
 from ackpt.backends.memory import MemoryBackend, MemoryStore, MemoryUpload
 from ackpt.errors import AuthenticationError, NotFoundError, TransientError
 from ackpt.testing import (
@@ -270,3 +277,19 @@ async def test_what_the_inner_backend_can_do_stays_its_type() -> None:
     in_order = inject(InOrderOnly(), FaultScript())
     assert isinstance(in_order, MultipartBackend)
     assert isinstance(await in_order.create_upload("object"), SequentialUpload)
+
+
+@pytest.mark.parametrize(("fault", "copied"), [(Reset(), False), (LostReply(), True)])
+async def test_copies_take_faults_too(fault: Fault, copied: bool) -> None:
+    backend = faulty(On(operation="copy", key="copy", fault=fault))
+    assert isinstance(backend, CopyingBackend)
+    await put(backend)
+    source = await backend.head("object")
+    with pytest.raises(TransientError):
+        await backend.copy(source, "copy")
+    assert await is_there(backend, "copy") is copied
+    await backend.copy(source, "copy")
+    assert [(r.key, r.fault, r.outcome) for r in backend.script.requests("copy")] == [
+        ("copy", type(fault).__name__, "TransientError"),
+        ("copy", None, "done"),
+    ]

@@ -10,7 +10,6 @@ size, the last one smaller, cost nothing to complete, and any others are right a
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import re
 import secrets
@@ -22,6 +21,7 @@ from typing import Final
 from crc32c import crc32c
 
 from ackpt.backends._file.checksum import crc32c_of_parts
+from ackpt.backends._file.copy import copy_range
 from ackpt.backends._file.journal import Journal, JournalState, KeptPart
 from ackpt.backends._file.locks import try_lock, unlock
 from ackpt.backends._file.place import JOURNAL, UPLOAD, Place
@@ -39,7 +39,6 @@ FILE_LIMITS: Final = PartLimits(min_part_bytes=1, max_part_bytes=64 * GiB, max_p
 _DATA: Final = "data"
 _TRIES: Final = 5
 _SPARSE_BYTES: Final = 1 << 42  # ext4 with blocks of 4 KiB allows files of 2^44 bytes
-_NO_COPY: Final = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 _ID: Final = re.compile("[0-9a-f]{32}")
 
 
@@ -340,7 +339,7 @@ class FileUpload(Upload):
         try:
             position, end = part.offset, part.offset + part.receipt.size
             while position < end:
-                copied = _copy_range(source, target, end - position, position, offset)
+                copied = copy_range(source, target, end - position, position, offset)
                 if not copied:
                     raise StorageError(
                         f"{self.key}: part {part.receipt.number} is cut off in the upload's folder",
@@ -358,15 +357,3 @@ def _offsets(parts: Sequence[KeptPart]) -> list[int]:
     for part in parts:
         offsets.append(offsets[-1] + part.receipt.size)
     return offsets
-
-
-def _copy_range(source: int, target: int, count: int, position: int, offset: int) -> int:
-    """Copy inside the kernel (which may share the blocks), or through memory where it cannot."""
-    if hasattr(os, "copy_file_range"):
-        try:
-            return os.copy_file_range(source, target, count, position, offset)
-        except OSError as error:
-            if error.errno not in _NO_COPY:
-                raise
-    data = os.pread(source, min(count, MiB), position)
-    return os.pwrite(target, data, offset)
