@@ -11,10 +11,12 @@ import pytest
 from ackpt.backends.registry import open_backend
 from ackpt.testing import BackendConformance
 from ackpt.testing.law import MakeBackend
+from ackpt.testing.laws_condition import ConditionLaws
 from tests.backends import ministack
 
 EQUAL_BYTES = {
     "test_every_write_makes_a_new_version": "an ETag is made of the bytes",
+    "test_a_copy_is_of_exactly_that_version": "an ETag is made of the bytes",
     "test_if_version_knows_the_same_bytes_written_again": "an ETag is made of the bytes",
 }
 
@@ -46,7 +48,9 @@ class TestConditions(BackendConformance):
         return lambda: open_backend(f"s3://{bucket}/run?endpoint={store}")
 
 
-class TestSingleWriter(BackendConformance):
+class TestSingleWriter(ConditionLaws):
+    """What `conditional_writes=false` changes: conditions are compared before, not by the store."""
+
     cannot: ClassVar[Mapping[str, str]] = EQUAL_BYTES
 
     @pytest.fixture

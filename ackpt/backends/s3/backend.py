@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final, Self, cast
@@ -22,10 +21,9 @@ from ackpt.backends.base import (
 from ackpt.backends.s3.bucket import Bucket
 from ackpt.backends.s3.copies import Copies, is_large
 from ackpt.backends.s3.errors import condition_failed
-from ackpt.backends.s3.multipart import MULTIPART_LIMITS, S3Upload
+from ackpt.backends.s3.multipart import MULTIPART_LIMITS, S3Upload, begin
 from ackpt.backends.s3.objects import Objects
 from ackpt.backends.s3.options import S3Options
-from ackpt.backends.s3.undo import undo
 from ackpt.backends.s3.upload_api import UploadApi, UploadKind
 from ackpt.errors import (
     ConditionFailedError,
@@ -117,17 +115,9 @@ class S3Backend(MultipartBackend, CopyingBackend):
         await self._objects.delete(key)
 
     async def create_upload(self, key: str) -> Upload:
-        """Begin a multipart upload.
-
-        Cancelled on the way, it still learns the upload's id and drops it: nobody else could.
-        """
+        """Begin a multipart upload; cancelled on the way, it leaves none."""
         _check_key(key)
-        request = asyncio.create_task(self._create(key))
-        try:
-            return self._upload(key, *await asyncio.shield(request))
-        except asyncio.CancelledError:
-            await undo(self._drop(key, request))
-            raise
+        return self._upload(key, *await begin(self._api, self._bucket.abilities, key))
 
     async def open_upload(self, key: str, upload_id: str) -> Upload:
         """Go on with an upload; see `MultipartBackend.open_upload`."""
@@ -145,7 +135,7 @@ class S3Backend(MultipartBackend, CopyingBackend):
         """Copy an object; see `CopyingBackend.copy`."""
         _check_key(key)
         settled = await self._settle(key, condition)
-        if settled is None and not is_large(source):
+        if settled is None and key != source.key and not is_large(source):
             return await self._copies.copy_whole(source, key)
         return await self._copies.copy_in_parts(source, key, settled)
 
@@ -183,25 +173,6 @@ class S3Backend(MultipartBackend, CopyingBackend):
             "is one writer at a time",
             key=key,
         )
-
-    async def _create(self, key: str) -> tuple[str, UploadKind]:
-        """Begin an upload with checksums, or without where the store knows none."""
-        abilities = self._bucket.abilities
-        if abilities.checksums:
-            try:
-                return await self._api.create(key, checksums=True)
-            except UnsupportedError:
-                begun = await self._api.create(key, checksums=False)
-                abilities.give_up_checksums()
-                return begun
-        return await self._api.create(key, checksums=False)
-
-    async def _drop(self, key: str, request: asyncio.Task[tuple[str, UploadKind]]) -> None:
-        try:
-            upload_id, _ = await request
-            await self._api.abort(key, upload_id)
-        finally:
-            request.cancel()
 
     def _upload(self, key: str, upload_id: str, kind: UploadKind) -> S3Upload:
         abilities = self._bucket.abilities

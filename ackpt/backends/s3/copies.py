@@ -11,6 +11,7 @@ from ackpt.backends.http import xml
 from ackpt.backends.s3.bucket import Ask, Bucket
 from ackpt.backends.s3.checksums import ALGORITHM_HEADER, from_document
 from ackpt.backends.s3.documents import expected
+from ackpt.backends.s3.multipart import begin
 from ackpt.backends.s3.objects import quoted
 from ackpt.backends.s3.undo import undo
 from ackpt.backends.s3.upload_api import CopySource, UploadApi
@@ -25,7 +26,7 @@ _LONG_SECS: Final = 600.0
 
 
 class Copies:
-    """Copy objects of one bucket.
+    """Copy objects of one bucket; an error about the source tells the source's key.
 
     Amazon's CopyObject takes a condition on what it writes; many stores that speak its API take the
     header and do not heed it. A multipart upload's completion is where commits stand on a condition
@@ -41,7 +42,7 @@ class Copies:
 
         https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
         """
-        purpose = self._bucket.purpose(f"copy {source.key} to", key)
+        purpose = self._bucket.purpose(f"copy to {key} from", source.key)
         settings, abilities = self._bucket.settings, self._bucket.abilities
         # A checksum is computed where the source has none of all its bytes, and copied otherwise.
         algorithm = {ALGORITHM_HEADER: "CRC32C"} if abilities.checksums else {}
@@ -59,7 +60,7 @@ class Copies:
 
     async def copy_in_parts(self, source: ObjectInfo, key: str, condition: Condition | None) -> ObjectInfo:
         """Copy by a multipart upload, completed under the condition; dropped when it fails."""
-        upload_id, kind = await self._api.create(key, checksums=self._bucket.abilities.checksums)
+        upload_id, kind = await begin(self._api, self._bucket.abilities, key)
         try:
             size = max(_PART_BYTES, -(-source.size // _MAX_PARTS))
             headers = self._source(source)
@@ -67,9 +68,9 @@ class Copies:
             for number, start in enumerate(range(0, max(source.size, 1), size), 1):
                 stop = min(start + size, source.size)
                 # "You can copy a range only if the source object is greater than 5 MB."
-                part = CopySource(headers=headers)
+                part = CopySource(key=source.key, headers=headers)
                 if source.size > size:
-                    part = CopySource(headers=headers, start=start, stop=stop)
+                    part = replace(part, start=start, stop=stop)
                 receipts.append(await self._api.copy_part(key, upload_id, number, part, stop - start))
             return await self._api.complete(key, upload_id, receipts, condition, kind)
         except BaseException:

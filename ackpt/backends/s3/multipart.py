@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -11,6 +12,7 @@ from ackpt.backends.s3.checksums import CRC32C_HEADER, Abilities
 from ackpt.backends.s3.chunked import chunked
 from ackpt.backends.s3.objects import Objects, content_of
 from ackpt.backends.s3.signature import CONTENT_HEADER, UNSIGNED
+from ackpt.backends.s3.undo import undo
 from ackpt.backends.s3.upload_api import UploadApi, UploadKind
 from ackpt.errors import (
     AuthenticationError,
@@ -18,11 +20,44 @@ from ackpt.errors import (
     NotFoundError,
     StorageError,
     TransientError,
+    UnsupportedError,
 )
 from ackpt.options import GiB, MiB
 
 MULTIPART_LIMITS: Final = PartLimits(min_part_bytes=5 * MiB, max_part_bytes=5 * GiB, max_parts=10_000)
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
+
+
+async def begin(api: UploadApi, abilities: Abilities, key: str) -> tuple[str, UploadKind]:
+    """Begin an upload with checksums, or without where the store knows none.
+
+    Cancelled on the way, it still learns the upload's id and drops it: nobody else could.
+    """
+    request = asyncio.create_task(_create(api, abilities, key))
+    try:
+        return await asyncio.shield(request)
+    except asyncio.CancelledError:
+        await undo(_drop(api, key, request))
+        raise
+
+
+async def _create(api: UploadApi, abilities: Abilities, key: str) -> tuple[str, UploadKind]:
+    if abilities.checksums:
+        try:
+            return await api.create(key, checksums=True)
+        except UnsupportedError:
+            begun = await api.create(key, checksums=False)
+            abilities.give_up_checksums()
+            return begun
+    return await api.create(key, checksums=False)
+
+
+async def _drop(api: UploadApi, key: str, request: asyncio.Task[tuple[str, UploadKind]]) -> None:
+    try:
+        upload_id, _ = await request
+        await api.abort(key, upload_id)
+    finally:
+        request.cancel()
 
 
 class S3Upload(Upload):

@@ -60,8 +60,9 @@ class ListedUpload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopySource:
-    """Say what a part is copied from: bytes `start` to `stop`, or all where they are not given."""
+    """Say what a part is copied from: bytes `start` to `stop` of `key`, or all where they are not given."""
 
+    key: str
     headers: Mapping[str, str]
     start: int | None = None
     stop: int | None = None
@@ -121,7 +122,7 @@ class UploadApi:
 
         https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPartCopy.html
         """
-        purpose = self._purpose(f"copy part {number} of", key)
+        purpose = self._bucket.purpose(f"copy part {number} of {key} from", source.key)
         span = {}
         if source.start is not None and source.stop is not None:
             span = {"x-amz-copy-source-range": f"bytes={source.start}-{source.stop - 1}"}
