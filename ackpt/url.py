@@ -18,6 +18,8 @@ _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 # What is left of a URL after `pathlib.Path`, or a slip of the finger: `gs:/bucket/run`.
 # Two letters at least: `C:/` is a drive.
 _ONE_SLASH = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
+# A plain path that somebody gave options: a folder is hardly ever called so.
+_QUERY = re.compile(r"\?[a-z_]+=")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 
@@ -41,8 +43,8 @@ class StorageURL:
     def parse(cls, text: str | os.PathLike[str]) -> StorageURL:
         """Take a URL or a plain local path apart.
 
-        A text without `scheme://` is a local path, taken literally (no options, no escapes; `~` is
-        the home folder).
+        A text without `scheme://` is a local path, taken literally (no escapes; `~` is the home
+        folder); one that ends like options is refused, since it takes none.
         In a URL the path may be percent-encoded, and must be where it holds `%`, `?` or `#`
         (RFC 3986, section 2.4).
 
@@ -102,6 +104,11 @@ def _local_path(text: str) -> str:
         )
     if "\0" in text:
         raise InvalidURLError("a local path has a NUL character in it")
+    if _QUERY.search(text):
+        raise InvalidURLError(
+            "a plain path takes no options; write 'file:///path?option=value', or, for a folder that is "
+            "called so, 'file:///path%3F…'"
+        )
     return _normal(os.path.abspath(os.path.expanduser(text)))
 
 

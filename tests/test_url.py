@@ -38,7 +38,7 @@ parse = StorageURL.parse
         ("file:///", "file", "", "/"),
         ("/data/run", "file", "", "/data/run"),
         ("//data/run/", "file", "", "/data/run"),
-        ("/data/100%25?a=b#c", "file", "", "/data/100%25?a=b#c"),
+        ("/data/100%25?a#c", "file", "", "/data/100%25?a#c"),
         ("/data/a://b", "file", "", "/data/a:/b"),
     ],
 )
@@ -93,6 +93,7 @@ def test_options_are_decoded_once_and_a_plus_stays_a_plus(query: str, options: d
         ("file://", "no path in a file URL"),
         ("file:///a%00b", "NUL"),
         ("/a\0b", "NUL"),
+        ("/data/run?part_size=8MiB", "a plain path takes no options"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(text: str, says: str) -> None:

@@ -13,7 +13,7 @@ from ackpt.cli.pin import PIN, UNPIN
 from ackpt.cli.pull import PULL
 from ackpt.cli.resume import RESUME
 from ackpt.cli.verify import VERIFY
-from ackpt.errors import AckptError
+from ackpt.errors import AckptError, InvalidOptionError, InvalidURLError, MissingDependencyError
 
 _COMMANDS = (LS, PULL, PIN, UNPIN, VERIFY, GC, RESUME)
 
@@ -35,5 +35,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = chosen.run(chosen)
     except AckptError as error:
         print(f"ackpt {chosen.command}: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, InvalidURLError | InvalidOptionError | MissingDependencyError) else 1
     return status

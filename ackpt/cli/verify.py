@@ -21,14 +21,17 @@ def _run(arguments: Namespace) -> int:
 
 
 async def _verify(store: Store, *, deep: bool) -> int:
-    damaged = 0
+    checked = damaged = 0
     async with aclosing(verify_run(store.reliable(), deep=deep)) as verdicts:
         async for verdict in verdicts:
             read = f", {human(verdict.checked_bytes)} read" if deep else ""
             print(f"{verdict.prefix}  {'damaged' if verdict.problems else 'ok'}  {human(verdict.size)}{read}")
             for problem in verdict.problems:
                 print(f"  {problem}")
+            checked += 1
             damaged += bool(verdict.problems)
+    if not checked:
+        print(f"no committed checkpoint in {store.name}")
     return 1 if damaged else 0
 
 

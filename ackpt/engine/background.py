@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from ackpt.checkpoint.retention import Retention
-from ackpt.engine.checkpointer import Checkpointer, CheckpointerOptions, Subscriber
+from ackpt.engine.checkpointer import Checkpointer, Subscriber
+from ackpt.engine.policies import CheckpointerOptions
 from ackpt.engine.threads.loop import LoopThread
 from ackpt.engine.threads.signals import SignalCatcher
 from ackpt.errors import ClosedError, CloseTimeoutError, ForkedProcessError, WrongThreadError

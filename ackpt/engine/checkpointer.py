@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Self, TypedDict
+from typing import Any, Self
 
 from ackpt.checkpoint.fence import Claim, claim_run, read_claim
 from ackpt.checkpoint.manifest import Manifest, make_prefix
@@ -22,6 +22,7 @@ from ackpt.engine.listeners import CheckpointListener, Dispatcher
 from ackpt.engine.log import log_event
 from ackpt.engine.overlap import Coalesce, Overlap, Refuse, Start, admit, blocks
 from ackpt.engine.pipeline import Pipeline
+from ackpt.engine.policies import check_policies
 from ackpt.engine.preemption import Notice, Pace, Preemption
 from ackpt.engine.recover import adopt_leftovers, finish_leftovers
 from ackpt.engine.request import SaveRequest
@@ -36,18 +37,6 @@ from ackpt.transfer.upload import upload_object
 _log = logging.getLogger(__name__)
 
 Subscriber = Callable[[Event], None]
-
-
-class CheckpointerOptions(TypedDict, total=False):
-    """List the options of a `Checkpointer`, for front ends that pass them on."""
-
-    name: str
-    overlap: Overlap
-    failure: FailurePolicy
-    retention: Retention
-    staging_dir: str | os.PathLike[str] | None
-    preemption: Preemption | None
-    listeners: Sequence[CheckpointListener]
 
 
 class Checkpointer:
@@ -79,6 +68,13 @@ class Checkpointer:
             InvalidURLError, UnknownSchemeError, InvalidOptionError, MissingDependencyError.
         """
         make_prefix(name, 0)
+        check_policies(
+            overlap=overlap,
+            failure=failure,
+            retention=retention,
+            preemption=preemption,
+            listeners=listeners,
+        )
         self._name = name
         self._store = Store(target)
         self._overlap = overlap
@@ -383,6 +379,8 @@ class Checkpointer:
                 await self._retainer.delete_outdated(self._store.reliable(), claim, self._publish_deleted)
             except AckptError as error:
                 _log.warning("retention could not delete from %s (it tries again): %s", self.target, error)
+            except Exception:
+                _log.exception("the retention policy raised; nothing is deleted from %s", self.target)
 
         self._retaining = asyncio.create_task(sweep(), name=f"retention of {self._name}")
 

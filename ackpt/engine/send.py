@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -11,11 +12,13 @@ from datetime import UTC, datetime
 from functools import partial
 
 from ackpt.backends.base import Backend, Condition, IfAbsent, IfVersion, ObjectInfo
+from ackpt.checkpoint.catalog import read_object
 from ackpt.checkpoint.commit import advance_state, conflict, find_committed, put_manifest
 from ackpt.checkpoint.fence import check_claim
 from ackpt.checkpoint.intent import declare, intent_key, withdraw
 from ackpt.checkpoint.manifest import Manifest, ManifestObject
 from ackpt.checkpoint.staged import StagedFile
+from ackpt.checkpoint.tensor_index import same_tensors
 from ackpt.engine.request import SaveRequest
 from ackpt.errors import CorruptCheckpointError, StepConflictError
 from ackpt.transfer.checksum import crc32c, crc32c_of_file
@@ -23,6 +26,8 @@ from ackpt.transfer.context import Transfer
 from ackpt.transfer.fan_out import task_group
 from ackpt.transfer.reliable import reliable
 from ackpt.transfer.upload import upload_object
+
+_log = logging.getLogger(__name__)
 
 _FILES_AT_ONCE = 64
 """Files in hand at one time; the budget bounds what moves, this only the tasks."""
@@ -67,7 +72,7 @@ class Sender:
         manifest = await find_committed(backend, step=request.step, prefix=request.prefix)
         already = manifest is not None
         if manifest is not None:
-            await _check_same(request, manifest)
+            await _check_same(backend, request, manifest)
             await check_claim(backend, request.claim)
         else:
             there = await _list_objects(backend, request.prefix)
@@ -184,14 +189,26 @@ async def _list_objects(backend: Backend, prefix: str) -> dict[str, ObjectInfo]:
         return {o.key: o async for o in objects if o.key.startswith((f"{prefix}.", f"{prefix}/"))}
 
 
-async def _check_same(request: SaveRequest, manifest: Manifest) -> None:
-    """Make sure that the staged files hold what is committed: TensorFlow saves again after a restore."""
+async def _check_same(backend: Backend, request: SaveRequest, manifest: Manifest) -> None:
+    """Make sure that the staged files hold what is committed: TensorFlow saves again after a restore.
+
+    Of a TensorFlow checkpoint the tensors count, and not how they are cut into shards.
+    """
+    staged = {file.key: file async for file in request.files}
     mine = {
-        file.key: (file.size, await asyncio.to_thread(crc32c_of_file, file.path))
-        async for file in request.files
+        key: (file.size, await asyncio.to_thread(crc32c_of_file, file.path)) for key, file in staged.items()
     }
-    if not manifest.same_content(mine):
-        raise conflict(manifest, sum(size for size, _ in mine.values()))
+    if manifest.same_content(mine):
+        return
+    index = staged.get(f"{request.prefix}.index")
+    if index is not None and manifest.is_tensorflow:
+        committed = await read_object(backend, index.key)
+        try:
+            if same_tensors(committed, await asyncio.to_thread(index.path.read_bytes)):
+                return
+        except ValueError as error:
+            _log.debug("%s cannot be compared by its tensors: %s", index.key, error)
+    raise conflict(manifest, sum(size for size, _ in mine.values()))
 
 
 def _verify(request: SaveRequest, sent: Sequence[ObjectInfo], there: dict[str, ObjectInfo]) -> None:

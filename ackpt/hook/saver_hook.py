@@ -19,7 +19,7 @@ from ackpt.engine.failure import FailurePolicy
 from ackpt.engine.listeners import CheckpointListener
 from ackpt.engine.overlap import Overlap
 from ackpt.engine.preemption import Preemption
-from ackpt.errors import AckptError, FencedError, StepConflictError
+from ackpt.errors import AckptError, FencedError, InvalidOptionError, StepConflictError
 from ackpt.events import Committed, Failed
 from ackpt.hook.listeners import SaverListener, SaverListeners
 from ackpt.hook.session_end import SessionGuard
@@ -111,6 +111,12 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
         self._last: PendingSave | None = None
         self._saved_at = -math.inf
         plan_shards([], shard_bytes)
+        for each in self._listeners:
+            if not isinstance(each, SaverListener | CheckpointListener):
+                raise InvalidOptionError(
+                    "listeners: expected instances of CheckpointSaverListener or ackpt.CheckpointListener, "
+                    f"got {each!r}"
+                )
         self._make_checkpointer([])  # what is wrong with the arguments is said now, not at the first step
 
     def begin(self) -> None:

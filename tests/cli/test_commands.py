@@ -60,9 +60,10 @@ def test_ls_lists_what_is_committed(run: Path, ackpt: Ran) -> None:
     assert not first["pinned"]
 
 
-def test_ls_of_an_empty_run_says_so(tmp_path: Path, ackpt: Ran) -> None:
+@pytest.mark.parametrize("command", ["ls", "verify"])
+def test_an_empty_run_is_said_to_be_empty(command: str, tmp_path: Path, ackpt: Ran) -> None:
     (tmp_path / "empty").mkdir()
-    assert ackpt("ls", tmp_path / "empty")[:2] == (
+    assert ackpt(command, tmp_path / "empty")[:2] == (
         0,
         f"no committed checkpoint in file://{tmp_path}/empty\n",
     )
@@ -164,10 +165,24 @@ def test_resume_tells_what_failed(parked: Path, tmp_path: Path, ackpt: Ran) -> N
 
 
 def test_what_goes_wrong_is_one_line_and_status_1(tmp_path: Path, ackpt: Ran) -> None:
-    status, out, err = ackpt("ls", "nowhere://x/y")
+    (tmp_path / "file").write_text("")
+    status, out, err = ackpt("ls", tmp_path / "file")
     assert (status, out) == (1, "")
-    assert err.startswith("ackpt ls: no backend for scheme 'nowhere'")
+    assert err.startswith("ackpt ls: ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("nowhere://x/y", "no backend for scheme 'nowhere'"),
+        ("memory://x/y?tier=cold", "unknown option 'tier'"),
+    ],
+)
+def test_a_url_of_no_use_is_bad_usage(url: str, says: str, ackpt: Ran) -> None:
+    status, _, err = ackpt("ls", url)
+    assert status == 2
+    assert says in err
 
 
 def test_bad_usage_is_status_2() -> None:

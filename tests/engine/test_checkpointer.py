@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import ackpt
 from ackpt import Block, Checkpointer, CheckpointListener, KeepLast, Queue, Raise, Skip, Tolerate
 from ackpt.errors import (
     ClosedError,
@@ -435,3 +436,35 @@ def denied(request: object) -> PermissionDeniedError:
 
 async def put(run: Run, key: str, data: bytes) -> None:
     await run.store.put(key, BytesBody(data))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"overlap": "skip"}, r"overlap: expected ackpt.Coalesce\(\), .*, got 'skip'"),
+        ({"overlap": ackpt.Skip}, r"overlap: .* call it: Skip"),
+        ({"failure": ackpt.Raise}, r"failure: .* call it: Raise"),
+        ({"retention": 5}, r"retention: expected a policy such as ackpt.KeepLast\(5\), got 5"),
+        ({"preemption": 25}, r"preemption: expected ackpt.Preemption"),
+        ({"listeners": [print]}, r"listeners: expected instances of ackpt.CheckpointListener"),
+    ],
+)
+def test_what_is_no_policy_is_refused_at_once(options: dict[str, object], says: str) -> None:
+    with pytest.raises(ackpt.errors.InvalidOptionError, match=says):
+        ackpt.Checkpointer("memory://policies/run", **options)
+
+
+class Broken(ackpt.Retention):
+    def keep(self, candidates: object) -> frozenset[int]:
+        raise ZeroDivisionError("mine")
+
+
+async def test_a_retention_that_raises_deletes_nothing_and_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    run = Run()
+    for step in (1, 2):
+        async with ackpt.Checkpointer(run.url) as checkpointer:
+            await (await checkpointer.submit(Pinned(step)))
+    async with ackpt.Checkpointer(run.url, retention=Broken()) as checkpointer:
+        await checkpointer.wait()
+    assert await run.committed() == [1, 2]
+    assert "the retention policy raised; nothing is deleted" in caplog.text

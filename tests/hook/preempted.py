@@ -1,4 +1,4 @@
-"""A TensorFlow training that is preempted, in its own process: `python -m tests.hook.preempted MODE FOLDER`."""
+"""A TensorFlow training that is preempted, in its own process: `-m tests.hook.preempted MODE FOLDER`."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from ackpt.backends import open_backend, register_backend
 from ackpt.backends.base import Backend
 from ackpt.backends.file import FileBackend
 from ackpt.checkpoint.retention import KeepAll, KeepInterval, KeepLast
+from ackpt.events import Committed
 from ackpt.hook.saver_hook import saver_retention
 from ackpt.testing import Fails, FaultScript, On, Slow, inject
 from ackpt.url import StorageURL
@@ -177,6 +178,22 @@ def test_the_checkpoint_starts_a_new_training(tmp_path: Path) -> None:
     with tf.Graph().as_default(), tf1.Session() as restored:
         tf1.train.import_meta_graph(f"{prefix}.meta").restore(restored, str(prefix))
         assert restored.run(tf1.global_variables()[1]).min() == 6
+
+
+def test_a_training_goes_on_with_other_shards_than_before(tmp_path: Path) -> None:
+    run, local = tmp_path / "run", tmp_path / "local"
+    train([Hook(run, save_steps=4, failure=ackpt.Raise())], 6)
+    assert ackpt.restore(run, local) is not None
+    seen: list[tuple[int, bool]] = []
+
+    class Note(ackpt.CheckpointListener):
+        async def on_committed(self, event: Committed) -> None:
+            seen.append((event.step, event.already))
+
+    hook = Hook(run, save_steps=4, failure=ackpt.Raise(), shard_bytes=4000, listeners=[Note()])
+    train([hook], 3, checkpoint_dir=str(local))
+    assert seen == [(6, True), (9, False)]
+    assert_whole(run)
 
 
 @pytest.mark.parametrize("resource", [True, False])
