@@ -215,3 +215,75 @@ async def test_a_process_of_its_own_keeps_everything_in_its_folder(tmp_path: Pat
                 assert json.loads(text)[-1]["status"] == 418
                 _, text, _ = await ask(client, "GET", "/_admin/uploads")
                 assert json.loads(text) == {"multipart": ["large"], "resumable": []}
+
+
+async def rewrite(
+    client: aiohttp.ClientSession, source: str, to: str, query: str = "", fields: str = "{}", **headers: str
+) -> tuple[int, dict[str, object]]:
+    path = f"/storage/v1/b/bucket/o/{source}/rewriteTo/b/bucket/o/{to}?{query}"
+    status, text, _ = await ask(client, "POST", path, fields.encode(), **headers)
+    return status, json.loads(text)
+
+
+async def test_a_rewrite_of_one_class_is_done_at_once_and_keeps_the_metadata(
+    client: aiohttp.ClientSession,
+) -> None:
+    near = json.dumps({"storageClass": "NEARLINE"})
+    assert await insert(client, "standard", b"bytes") == 200
+    assert (await rewrite(client, "standard", "source", fields=near))[1]["done"] is True
+    status, said = await rewrite(client, "source", "copy", "ifGenerationMatch=0")
+    assert (status, said["done"], said["totalBytesRewritten"]) == (200, True, "5")
+    assert "rewriteToken" not in said
+    _, text, _ = await ask(client, "GET", "/storage/v1/b/bucket/o/copy")
+    assert said["resource"] == json.loads(text)
+    assert json.loads(text)["storageClass"] == "NEARLINE"
+    assert (await ask(client, "DELETE", "/storage/v1/b/bucket/o/source"))[0] == 204
+    assert (await ask(client, "GET", "/storage/v1/b/bucket/o/copy?alt=media"))[1] == "bytes"
+
+
+async def test_a_rewrite_to_another_class_goes_on_with_its_token_and_no_other(
+    client: aiohttp.ClientSession,
+) -> None:
+    near = json.dumps({"storageClass": "NEARLINE"})
+    assert await insert(client, "large", bytes((2 << 20) + 1)) == 200
+    _, said = await rewrite(client, "large", "near", fields=near)
+    assert (said["done"], said["totalBytesRewritten"]) == (False, str(1 << 20))
+    assert (await ask(client, "GET", "/storage/v1/b/bucket/o/near"))[0] == 404
+    token = f"rewriteToken={said['rewriteToken']}"
+    for wrong in [
+        rewrite(client, "large", "other", token, fields=near),
+        rewrite(client, "large", "near", token),
+        rewrite(client, "large", "near", token + "&ifGenerationMatch=0", fields=near),
+        rewrite(client, "large", "near", token + "x", fields=near),
+    ]:
+        assert (await wrong)[0] == 400
+    assert (await rewrite(client, "large", "near", token, fields=near))[1]["done"] is False
+    assert (await rewrite(client, "large", "near", token, fields=near))[1]["done"] is True
+    assert (await rewrite(client, "large", "near", token, fields=near))[0] == 400, "the token is used up"
+
+
+async def test_a_rewrite_token_expires(client: aiohttp.ClientSession, server: GCSServer) -> None:
+    near = json.dumps({"storageClass": "NEARLINE"})
+    assert await insert(client, "large", bytes((2 << 20) + 1)) == 200
+    _, said = await rewrite(client, "large", "late", fields=near)
+    server.expire_rewrites()
+    token = f"rewriteToken={said['rewriteToken']}"
+    assert (await rewrite(client, "large", "late", token, fields=near))[0] == 410
+
+
+async def test_a_rewrite_is_strict(client: aiohttp.ClientSession) -> None:
+    assert await insert(client, "source", b"bytes") == 200
+    for query, status in [
+        ("ifSourceGenerationMatch=1", 412),
+        ("ifGenerationMatch=1", 412),
+        ("sourceGeneration=1", 404),
+        ("ifSourceGenerationMatch=x", 400),
+        ("predefinedAcl=private", 400),
+        ("destinationPredefinedAcl=everybody", 400),
+    ]:
+        assert (await rewrite(client, "source", "strict", query))[0] == status, query
+    near = json.dumps({"storageClass": "NEARLINE"})
+    assert (await rewrite(client, "source", "strict", "maxBytesRewrittenPerCall=1000", near))[0] == 400
+    assert (await rewrite(client, "absent", "strict"))[0] == 404
+    assert (await rewrite(client, "source", "x" * 1025))[0] == 400
+    assert (await ask(client, "GET", "/storage/v1/b/bucket/o/strict"))[0] == 404

@@ -11,11 +11,13 @@ from typing import Final, Self
 from ackpt.backends.base import (
     Body,
     Condition,
+    CopyingBackend,
     MultipartBackend,
     ObjectInfo,
     Upload,
     UploadInfo,
 )
+from ackpt.backends.gs.copies import Copies
 from ackpt.backends.gs.credentials import find_tokens
 from ackpt.backends.gs.encryption import key_headers
 from ackpt.backends.gs.endpoint import Endpoint
@@ -43,7 +45,7 @@ _log = logging.getLogger(__name__)
 _UNDO_SECS: Final = 10.0
 
 
-class GSBackend(MultipartBackend):
+class GSBackend(MultipartBackend, CopyingBackend):
     """Be the objects below `gs://bucket/path`.
 
     A version is a generation. Conditions are the store's own preconditions, atomic for puts and
@@ -72,6 +74,7 @@ class GSBackend(MultipartBackend):
         tokens = find_tokens(options, emulated=endpoint.emulated)
         self._session = Session(tokens, DIALECT, timeout_secs=options.timeout_secs)
         self._objects = Objects(self._session, endpoint, self._base, settings)
+        self._copies = Copies(self._session, endpoint, self._base, settings, self._objects)
         self._xml = XmlApi(self._session, endpoint, settings, billing_project=options.billing_project)
         self._resumable = ResumableApi(self._session, endpoint, settings)
 
@@ -116,6 +119,18 @@ class GSBackend(MultipartBackend):
     async def delete(self, key: str) -> None:
         """Delete the object; see `Backend.delete`."""
         await self._objects.delete(key)
+
+    async def copy(self, source: ObjectInfo, key: str, *, condition: Condition | None = None) -> ObjectInfo:
+        """Copy one generation of an object inside the store; see `CopyingBackend.copy`.
+
+        Raises:
+            NotFoundError: the source is not there, or no longer in that generation.
+            AlreadyExistsError, ConditionFailedError: `condition` does not hold; nothing changed.
+            ChecksumMismatchError: the copy has other bytes than the source had, and was deleted.
+            UnsupportedError: the key is empty, or a name kept for uploads.
+        """
+        _check_key(key)
+        return await self._copies.copy(source, key, condition)
 
     async def create_upload(self, key: str) -> Upload:
         """Begin an upload: multipart, or resumable where that is wanted or nothing else is spoken.

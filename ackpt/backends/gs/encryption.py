@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from ackpt.errors import InvalidOptionError
 
 _KEY_BYTES = 32
+_OF_TARGET = "x-goog-encryption-"
+_OF_SOURCE = "x-goog-copy-source-encryption-"
 
 
 def key_headers(variable: str | None) -> Mapping[str, str]:
@@ -42,3 +44,11 @@ def key_headers(variable: str | None) -> Mapping[str, str]:
         "x-goog-encryption-key": base64.b64encode(key).decode(),
         "x-goog-encryption-key-sha256": base64.b64encode(hashlib.sha256(key).digest()).decode(),
     }
+
+
+def source_key_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return `key_headers` as a copy wants them about the object that it reads, which has the same key.
+
+    https://cloud.google.com/storage/docs/encryption/customer-supplied-keys#request_headers
+    """
+    return {_OF_SOURCE + name.removeprefix(_OF_TARGET): value for name, value in headers.items()}

@@ -61,6 +61,12 @@ class Endpoint:
         path = f"/storage/v1/b/{_encoded(self.bucket)}/o/{_encoded(name)}/moveTo/o/{_encoded(to)}"
         return self._json(path, query)
 
+    def rewrite(self, name: str, to: str, **query: str) -> URL:
+        """Return the URL that copies: https://cloud.google.com/storage/docs/json_api/v1/objects/rewrite."""
+        bucket = _encoded(self.bucket)
+        path = f"/storage/v1/b/{bucket}/o/{_encoded(name)}/rewriteTo/b/{bucket}/o/{_encoded(to)}"
+        return self._json(path, query)
+
     def objects(self, **query: str) -> URL:
         """Return the URL that lists objects."""
         return self._json(f"/storage/v1/b/{_encoded(self.bucket)}/o", query)

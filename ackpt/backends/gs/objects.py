@@ -25,7 +25,8 @@ from ackpt.backends.http.session import Session
 from ackpt.errors import BucketNotFoundError, NotFoundError, StorageError
 from ackpt.options import MiB
 
-_FIELDS: Final = "name,generation,size,crc32c,updated"
+FIELDS: Final = "name,generation,size,crc32c,updated"
+"""What is asked of an object's resource."""
 
 _SMALL_BYTES: Final = 1 * MiB
 """Up to here a body is one bytes object: a request's own cost exceeds that of its bytes."""
@@ -46,6 +47,11 @@ class ObjectSettings:
     def query(self) -> dict[str, str]:
         """Return the parameters of https://cloud.google.com/storage/docs/json_api/v1/objects/insert."""
         given = {"predefinedAcl": self.predefined_acl, "kmsKeyName": self.kms_key}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def copy_query(self) -> dict[str, str]:
+        """Return the parameters of https://cloud.google.com/storage/docs/json_api/v1/objects/rewrite."""
+        given = {"destinationPredefinedAcl": self.predefined_acl, "destinationKmsKeyName": self.kms_key}
         return {name: value for name, value in given.items() if value is not None}
 
     def resource(self) -> dict[str, str]:
@@ -85,7 +91,7 @@ class Objects:
                 method="POST",
                 url=self._endpoint.upload(
                     uploadType="multipart",
-                    fields=_FIELDS,
+                    fields=FIELDS,
                     **self._settings.query(),
                     **condition_query(condition, key),
                 ),
@@ -134,7 +140,7 @@ class Objects:
             reply = await self._session.send(
                 Request(
                     method="GET",
-                    url=self._endpoint.object(self._base + key, fields=_FIELDS),
+                    url=self._endpoint.object(self._base + key, fields=FIELDS),
                     headers=self._settings.key_headers,
                     purpose=purpose,
                 )
@@ -194,7 +200,7 @@ class Objects:
                     self._base + source.key,
                     self._base + key,
                     ifSourceGenerationMatch=source.version,
-                    fields=_FIELDS,
+                    fields=FIELDS,
                     **condition_query(condition, key),
                 ),
                 headers=self._settings.key_headers,
@@ -244,7 +250,7 @@ class Objects:
 
     async def _page(self, prefix: str, token: str) -> dict[str, object]:
         purpose = Purpose(action="list", bucket=self._endpoint.bucket, subject=Subject.BUCKET)
-        query = {"prefix": self._base + prefix, "fields": f"items({_FIELDS}),nextPageToken"}
+        query = {"prefix": self._base + prefix, "fields": f"items({FIELDS}),nextPageToken"}
         if token:
             query["pageToken"] = token
         url = self._endpoint.objects(**query)

@@ -51,6 +51,7 @@ class Admin:
                 case "POST", "expire":
                     app.resumable.expire()
                     app.multipart.expire()
+                    app.rewrites.expire()
                 case "PUT", "tokens":
                     app.tokens = None if given is None else set(given)
                 case "PUT", "rate":

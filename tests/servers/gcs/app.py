@@ -23,6 +23,7 @@ from tests.servers.gcs.json_uploads import JsonUploads
 from tests.servers.gcs.pace import Pace
 from tests.servers.gcs.problems import Problem, unauthorized
 from tests.servers.gcs.resumable import ResumableUploads
+from tests.servers.gcs.rewrites import Rewrites
 from tests.servers.gcs.xml_uploads import XmlUploads
 
 _log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class GCSApp:
         self.catalog = Catalog(folder, blobs)
         self.resumable = ResumableUploads(folder, self.catalog, blobs)
         self.multipart = XmlUploads(folder, self.catalog, blobs)
+        self.rewrites = Rewrites(self.catalog, blobs)
         self._admin = Admin(self)
         json_api, uploads = JsonApi(self.catalog, blobs), JsonUploads(self.catalog, blobs)
         self._handlers: dict[str, Handler] = {
@@ -75,6 +77,7 @@ class GCSApp:
             "objects.list": json_api.list,
             "objects.delete": json_api.delete,
             "objects.move": json_api.move,
+            "objects.rewrite": self.rewrites.rewrite,
             "objects.insert": uploads.multipart,
             "objects.insert_media": uploads.media,
             "resumable.start": self.resumable.start,
@@ -257,5 +260,5 @@ def _falsify(response: web.StreamResponse) -> None:
         response.headers["x-goog-hash"] = "crc32c=AAAAAQ=="
     if isinstance(response, web.Response) and response.content_type == "application/json" and response.text:
         fields = json.loads(response.text)
-        fields["crc32c"] = "AAAAAQ=="
+        fields.get("resource", fields)["crc32c"] = "AAAAAQ=="
         response.text = json.dumps(fields)

@@ -64,6 +64,12 @@ class BlobFolder:
         """Cut the blob to `size` bytes."""
         os.truncate(self.path(blob_id), size)
 
+    def twin(self, blob: Blob) -> Blob:
+        """Make another blob of the same bytes, which are kept once."""
+        twin = Blob(id=uuid.uuid4().hex, size=blob.size)
+        os.link(self.path(blob.id), self.path(twin.id))
+        return twin
+
     def discard(self, blobs: Sequence[str]) -> None:
         """Remove blobs; those that are gone already are passed over."""
         for blob_id in blobs:

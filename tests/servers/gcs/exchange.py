@@ -35,6 +35,7 @@ class Exchange:
     bucket: str
     name: str
     to: str = ""
+    to_bucket: str = ""
     corrupt_at: int | None = None
     received: int = 0
     extra: dict[str, str] = field(default_factory=dict)
@@ -68,6 +69,7 @@ class Exchange:
             bucket=found.bucket,
             name=found.name,
             to=found.to,
+            to_bucket=found.to_bucket,
         )
 
     @property

@@ -14,6 +14,7 @@ class Route:
     bucket: str = ""
     name: str = ""
     to: str = ""
+    to_bucket: str = ""
 
 
 def route(method: str, segments: Sequence[str], query: Mapping[str, str]) -> Route:
@@ -44,6 +45,8 @@ def _json(method: str, rest: Sequence[str], query: Mapping[str, str]) -> Route:
             return Route(operation="objects.get_media" if media else "objects.get", bucket=bucket, name=name)
         case "POST", [bucket, "o", name, "moveTo", "o", to]:
             return Route(operation="objects.move", bucket=bucket, name=name, to=to)
+        case "POST", [bucket, "o", name, "rewriteTo", "b", to_bucket, "o", to]:
+            return Route(operation="objects.rewrite", bucket=bucket, name=name, to=to, to_bucket=to_bucket)
         case "DELETE", [bucket, "o", name]:
             return Route(operation="objects.delete", bucket=bucket, name=name)
     return Route(operation="unknown")

@@ -147,6 +147,10 @@ class GCSServer:
             lambda: self._app.multipart.open_uploads(bucket) + self._app.resumable.open_sessions(bucket)
         )
 
+    def expire_rewrites(self) -> int:
+        """Let all rewrite tokens be too old; return how many there were."""
+        return self._call(lambda: self._app.rewrites.expire())
+
     def names(self, bucket: str) -> list[str]:
         """Return the names of all objects."""
         return self._call(lambda: list(self._app.catalog.names(bucket, "", "")))
