@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Slow,
         Stall,
         TruncatedGet,
+        TruncatedPut,
         Unavailable,
     )
     from ackpt.testing.faulty import (
@@ -60,6 +61,7 @@ __all__ = [
     "Slow",
     "Stall",
     "TruncatedGet",
+    "TruncatedPut",
     "Unavailable",
     "inject",
 ]

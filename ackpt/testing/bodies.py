@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from crc32c import crc32c
@@ -99,25 +99,88 @@ class LyingBody(_HalfwayBody):
         return None
 
 
-class DamagedBody(Body):
-    """Give another body's bytes with one bit flipped, and announce the checksum of just these."""
+class _WrappedBody(Body):
+    """Give another body's bytes, or less than that; the base of what happens to them on the way."""
 
-    def __init__(self, body: Body, at: int) -> None:
+    def __init__(self, body: Body) -> None:
         self._body = body
-        self._at = at
 
     @property
     def size(self) -> int:
-        """Return the number of bytes, which is right."""
+        """Return the number of bytes announced."""
         return self._body.size
 
     async def crc32c(self) -> int:
-        """Return the CRC-32C of the damaged bytes."""
+        """Return the CRC-32C of what is given."""
         value = 0
         async with aclosing(self.__aiter__()) as blocks:
             async for block in blocks:
                 value = crc32c(block, value)
         return value
+
+    async def read(self) -> bytes:
+        """Return what is given, at once."""
+        async with aclosing(self.__aiter__()) as blocks:
+            return b"".join([bytes(block) async for block in blocks])
+
+
+class InterruptedBody(_WrappedBody):
+    """Give the first `after` bytes of another body; then do `turn`, which may raise, and give the rest."""
+
+    def __init__(self, body: Body, after: int, turn: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(body)
+        self._after = after
+        self._turn = turn
+
+    async def crc32c(self) -> int:
+        """Return the CRC-32C of all the bytes."""
+        return await self._body.crc32c()
+
+    async def __aiter__(self) -> AsyncGenerator[memoryview, None]:
+        """Iterate over the blocks, one of them in two."""
+        left = self._after
+        async with aclosing(self._body.__aiter__()) as blocks:
+            async for block in blocks:
+                if 0 <= left < len(block):
+                    if left:
+                        yield block[:left]
+                    await self._turn()
+                    yield block[left:]
+                else:
+                    yield block
+                left -= len(block)
+        if left >= 0:
+            await self._turn()
+
+
+class CutBody(_WrappedBody):
+    """Give only the first `stop` bytes of another body, and announce just these."""
+
+    def __init__(self, body: Body, stop: int) -> None:
+        super().__init__(body)
+        self._stop = min(stop, body.size)
+
+    @property
+    def size(self) -> int:
+        """Return the number of bytes that are given."""
+        return self._stop
+
+    async def __aiter__(self) -> AsyncGenerator[memoryview, None]:
+        """Iterate over the blocks, the last one cut."""
+        left = self._stop
+        async with aclosing(self._body.__aiter__()) as blocks:
+            async for block in blocks:
+                if left:
+                    yield block[:left]
+                left -= min(left, len(block))
+
+
+class DamagedBody(_WrappedBody):
+    """Give another body's bytes with one bit flipped, and announce the checksum of just these."""
+
+    def __init__(self, body: Body, at: int) -> None:
+        super().__init__(body)
+        self._at = at
 
     async def __aiter__(self) -> AsyncGenerator[memoryview, None]:
         """Iterate over copies of the blocks, one of them damaged."""
@@ -129,8 +192,3 @@ class DamagedBody(Body):
                     copy[self._at - position] ^= 1
                 position += len(copy)
                 yield memoryview(copy)
-
-    async def read(self) -> bytes:
-        """Return the damaged bytes."""
-        async with aclosing(self.__aiter__()) as blocks:
-            return b"".join([bytes(block) async for block in blocks])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ackpt.backends.base import Body, Condition, Upload
 from ackpt.errors import AuthenticationError, TransientError
-from ackpt.testing.bodies import DamagedBody
+from ackpt.testing.bodies import CutBody, DamagedBody, InterruptedBody
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,7 +35,10 @@ class SimulatedCrash(BaseException):
 
 
 class Fault:
-    """Do nothing wrong; the base of all faults, which override what they disturb."""
+    """Do nothing wrong; the base of all faults, which override what they disturb.
+
+    Of a request with a body, a fault in its bytes strikes while the store reads them.
+    """
 
     async def before(self, request: Request) -> None:
         """Come before the store hears of the request."""
@@ -43,7 +46,7 @@ class Fault:
     async def after(self, request: Request) -> None:
         """Come after the store has done what was asked, before the caller knows."""
 
-    def body(self, body: Body) -> Body:
+    def body(self, body: Body, request: Request) -> Body:
         """Change what the store gets."""
         return body
 
@@ -87,11 +90,24 @@ class Unavailable(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Reset(Fault):
-    """Reset the connection before the store hears of the request."""
+    """Reset the connection before the store hears of the request, or after `after_bytes` of its body."""
+
+    after_bytes: int | None = None
 
     async def before(self, request: Request) -> None:
-        """Raise a TransientError."""
-        raise _reset(request)
+        """Raise a TransientError, unless the body is to do it."""
+        if self.after_bytes is None:
+            raise _reset(request)
+
+    def body(self, body: Body, request: Request) -> Body:
+        """Let the body raise it halfway."""
+        if self.after_bytes is None:
+            return body
+
+        async def turn() -> None:
+            raise _reset(request)
+
+        return InterruptedBody(body, self.after_bytes, turn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +121,23 @@ class LostReply(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Stall(Fault):
-    """Do not go on until `until` is set (perhaps never), before the effect or after it."""
+    """Do not go on until `until` is set (perhaps never), before the effect or after it.
+
+    With `after_bytes`, of a request with a body: when so much of it has been sent.
+    """
 
     until: asyncio.Event
     late: bool = False
+    after_bytes: int | None = None
 
     async def before(self, request: Request) -> None:
-        """Wait, unless `late`."""
-        if not self.late:
+        """Wait, unless `late` or in the body."""
+        if not self.late and self.after_bytes is None:
             await self.until.wait()
+
+    def body(self, body: Body, request: Request) -> Body:
+        """Let the body wait halfway."""
+        return body if self.after_bytes is None else InterruptedBody(body, self.after_bytes, self.until.wait)
 
     async def after(self, request: Request) -> None:
         """Wait, if `late`."""
@@ -179,9 +203,20 @@ class CorruptedPut(Fault):
 
     at: int = 0
 
-    def body(self, body: Body) -> Body:
+    def body(self, body: Body, request: Request) -> Body:
         """Change what the store gets."""
         return DamagedBody(body, self.at)
+
+
+@dataclass(frozen=True, slots=True)
+class TruncatedPut(Fault):
+    """Lose all but the first `after_bytes` on the way: the store keeps, and acknowledges, only these."""
+
+    after_bytes: int = 0
+
+    def body(self, body: Body, request: Request) -> Body:
+        """Change what the store gets."""
+        return CutBody(body, self.after_bytes)
 
 
 @dataclass(frozen=True, slots=True)

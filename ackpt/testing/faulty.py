@@ -60,7 +60,7 @@ class FaultyBackend(Backend):
         """Pass on; see `Backend.put`."""
         request = Request(operation="put", key=key, size=body.size, condition=condition)
         return await self.script.perform(
-            request, lambda fault: self.inner.put(key, fault.body(body), condition=condition)
+            request, lambda fault: self.inner.put(key, fault.body(body, request), condition=condition)
         )
 
     async def get(self, key: str, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
@@ -164,7 +164,9 @@ class FaultyUpload(Upload):
     async def put_part(self, number: int, body: Body) -> PartReceipt:
         """Pass on; see `Upload.put_part`."""
         request = self._request("put_part", number=number, size=body.size)
-        return await self.script.perform(request, lambda fault: self.inner.put_part(number, fault.body(body)))
+        return await self.script.perform(
+            request, lambda fault: self.inner.put_part(number, fault.body(body, request))
+        )
 
     async def parts(self) -> Sequence[PartReceipt]:
         """Pass on; see `Upload.parts`."""

@@ -6,7 +6,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 from ackpt.backends.base import Body, Condition, ObjectInfo, PartReceipt, SequentialUpload, Upload
-from ackpt.errors import ChecksumMismatchError, ConditionFailedError, NotFoundError
+from ackpt.errors import (
+    AckptError,
+    ChecksumMismatchError,
+    ConditionFailedError,
+    NotFoundError,
+    TransientError,
+)
 from ackpt.transfer.checksum import combine
 from ackpt.transfer.retry import Retry, settled
 from ackpt.transfer.stall import WatchedBody
@@ -54,7 +60,13 @@ class ReliableUpload(Upload):
             self._sent[number] = sent
             return receipt
 
-        return await self._retry(attempt, what=what)
+        try:
+            return await self._retry(attempt, what=what)
+        except TransientError:
+            raise  # it has a note of what was given up
+        except AckptError as error:
+            error.add_note(f"at {what}")
+            raise
 
     async def parts(self) -> Sequence[PartReceipt]:
         """Return the parts the store has."""

@@ -35,6 +35,7 @@ from ackpt.testing import (
     Slow,
     Stall,
     TruncatedGet,
+    TruncatedPut,
     Unavailable,
     inject,
 )
@@ -72,6 +73,9 @@ async def is_there(backend: FaultyBackend, key: str = "object") -> bool:
     [
         (Unavailable(), TransientError, False),
         (Reset(), TransientError, False),
+        (Reset(after_bytes=0), TransientError, False),
+        (Reset(after_bytes=7), TransientError, False),
+        (Reset(after_bytes=len(DATA)), TransientError, False),
         (LostReply(), TransientError, True),
         (ExpiredToken(), AuthenticationError, False),
         (Fails(lambda request: NotFoundError(request.key)), NotFoundError, False),
@@ -157,6 +161,29 @@ async def test_a_corrupted_put_keeps_and_reports_other_bytes() -> None:
     assert await read(backend, "object") == damaged
     upload = await backend.create_upload("other")
     assert (await upload.put_part(1, BytesBody(DATA))).crc32c == crc32c(damaged)
+
+
+async def test_a_truncated_put_keeps_and_reports_fewer_bytes() -> None:
+    backend = faulty(On(operation="put*", fault=TruncatedPut(7), times=None))
+    info = await backend.put("object", BytesBody(DATA))
+    assert (info.crc32c, info.size) == (crc32c(DATA[:7]), 7)
+    assert await read(backend, "object") == DATA[:7]
+    upload = await backend.create_upload("other")
+    assert (await upload.put_part(1, BytesBody(DATA))).size == 7
+    assert (await backend.put("empty", BytesBody(b""))).size == 0
+
+
+@pytest.mark.parametrize("after_bytes", [0, 7, 200_000, 262_144, 300_000])
+async def test_a_body_that_is_interrupted_gives_all_its_bytes_in_the_end(after_bytes: int) -> None:
+    data = DATA * 20_000
+    until = asyncio.Event()
+    backend = faulty(On(operation="put", fault=Stall(until, after_bytes=after_bytes)))
+    task = asyncio.create_task(backend.put("object", BytesBody(data)))
+    await asyncio.wait({task}, timeout=0)
+    assert not await is_there(backend)
+    until.set()
+    await task
+    assert await read(backend, "object") == data
 
 
 async def test_a_corrupted_get_gives_other_bytes_once() -> None:
