@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ackpt.backends import open_backend, register_backend
     from ackpt.backends.base import Backend, CopyingBackend, MultipartBackend
-    from ackpt.checkpoint.retention import KeepAll, KeepBest, KeepEvery, KeepInterval, KeepLast, Retention
+    from ackpt.checkpoint.retention import (
+        Candidate,
+        KeepAll,
+        KeepBest,
+        KeepEvery,
+        KeepInterval,
+        KeepLast,
+        Retention,
+    )
     from ackpt.engine.background import BackgroundCheckpointer, PendingSave
     from ackpt.engine.checkpointer import Checkpointer
     from ackpt.engine.failure import Raise, Tolerate
@@ -28,6 +36,7 @@ __all__ = [
     "Backend",
     "BackgroundCheckpointer",
     "Block",
+    "Candidate",
     "CheckpointListener",
     "Checkpointer",
     "Coalesce",
@@ -54,6 +63,7 @@ _HOMES = {
     "ackpt.backends": ("open_backend", "register_backend"),
     "ackpt.backends.base": ("Backend", "CopyingBackend", "MultipartBackend"),
     "ackpt.checkpoint.retention": (
+        "Candidate",
         "KeepAll",
         "KeepBest",
         "KeepEvery",

@@ -144,7 +144,7 @@ class KeepBest(Retention):
 def to_delete(policy: Retention, candidates: Sequence[Candidate]) -> list[int]:
     """Return the steps to delete, oldest first: never the newest, never a pinned one."""
     ordered = sorted(candidates, key=lambda each: each.step)
-    kept = policy.keep(ordered) | {each.step for each in ordered[-1:]}
+    kept = {*policy.keep(ordered), *(each.step for each in ordered[-1:])}
     return [each.step for each in ordered if each.step not in kept and not each.pinned]
 
 

@@ -174,6 +174,14 @@ class BackgroundCheckpointer:
         """Run `coroutine` on the loop, behind the saves; what it raises is logged as a warning."""
         self._running().submit(self._core.run_task(coroutine))
 
+    def check_start(self, step: int) -> None:
+        """Make sure that a training that begins at `step` goes on from where the run is.
+
+        Raises:
+            StepConflictError: it is behind what is committed, and was most likely not restored.
+        """
+        self._core.check_start(step)
+
     def set_retention(self, policy: Retention) -> None:
         """Retain by `policy` from the next commit on."""
         self._core.set_retention(policy)

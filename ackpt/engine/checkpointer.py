@@ -155,7 +155,6 @@ class Checkpointer:
         self._heartbeat = Heartbeat(self._store, writer=self._claim.writer)
         self._heartbeat.start()
         self._pipeline = pipeline
-        self._retain(self._claim)
 
     async def submit(
         self, snapshot: Snapshot, *, stall_secs: float = 0.0, metrics: Mapping[str, float] | None = None
@@ -218,6 +217,14 @@ class Checkpointer:
             _log.warning("work beside the saves of %s failed: %s", self.target, error)
         finally:
             self._tasks.discard(task)
+
+    def check_start(self, step: int) -> None:
+        """Make sure that a training that begins at `step` goes on from where the run is.
+
+        Raises:
+            StepConflictError: it is behind what is committed, and was most likely not restored.
+        """
+        self._retainer.check_start(step)
 
     def set_retention(self, policy: Retention) -> None:
         """Retain by `policy` from the next commit on; from any thread."""

@@ -100,7 +100,7 @@ class Pipeline:
         if work.cancelled():
             outcome = self._interrupted(request)
         elif (error := work.exception()) is None:
-            self._retainer.add(work.result().manifest)
+            self._retainer.add(work.result().manifest, own=not request.resumed)
             outcome = self._committed(request, work.result())
         elif isinstance(error, Exception):
             outcome = self._failed(request, error)
@@ -143,6 +143,8 @@ class Pipeline:
             request.phase = Phase.SENDING
             request.sent = 0
             try:
+                if not request.resumed:
+                    self._retainer.check_start(request.step)
                 await self._retainer.settled(request.prefix)
                 async with self._store.save_time(request.step):
                     return await self._sender.send(

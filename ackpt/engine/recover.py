@@ -94,6 +94,7 @@ def _open(save: StagedSave, state: JournalState, outcome: asyncio.Future[Outcome
         stall_secs=0.0,
         claim=state.claim,
         outcome=outcome,
+        resumed=True,
         phase=Phase.STAGED,
         uploads=dict(state.uploads),
         save=save,

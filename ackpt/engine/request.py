@@ -58,6 +58,8 @@ class SaveRequest:
     claim: Claim
     """The claim on the run under which it may be committed."""
     outcome: asyncio.Future[Outcome]
+    resumed: bool = False
+    """An earlier process staged it."""
     phase: Phase = Phase.WAITING
     superseded_by: int | None = None
     files: FileStream = field(default_factory=FileStream)

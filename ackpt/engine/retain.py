@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from ackpt.backends.base import Backend
@@ -14,7 +14,7 @@ from ackpt.checkpoint.fence import Claim, check_claim
 from ackpt.checkpoint.hold import held
 from ackpt.checkpoint.manifest import Manifest
 from ackpt.checkpoint.retention import Candidate, Retention, to_delete
-from ackpt.errors import CorruptCheckpointError, NotFoundError
+from ackpt.errors import CorruptCheckpointError, NotFoundError, StepConflictError
 from ackpt.transfer.fan_out import fan_out
 
 _log = logging.getLogger(__name__)
@@ -25,7 +25,9 @@ _READS_AT_ONCE = 16
 class Retainer:
     """Know the committed checkpoints of one run and delete those its policy does not keep.
 
-    On one event loop. What cannot be read is not known here, and so never deleted.
+    On one event loop. What cannot be read is not known here, and so never deleted. Nor is anything
+    beyond the newest step of this writer's own: where a training goes on from an older checkpoint,
+    what it commits must not give way to what was committed before.
     """
 
     def __init__(self, policy: Retention, *, name: str) -> None:
@@ -33,6 +35,7 @@ class Retainer:
         self._name = name
         self._known: dict[int, Manifest] = {}
         self._held: frozenset[str] = frozenset()
+        self._own_newest: int | None = None
         self._deleting: str | None = None
         self._deleted = asyncio.Condition()
 
@@ -63,15 +66,36 @@ class Retainer:
         """Return the highest committed step, None where there is none."""
         return max(self._known, default=None)
 
+    def check_start(self, step: int) -> None:
+        """Make sure that a training that begins to save at `step` goes on from where this run is.
+
+        Raises:
+            StepConflictError: it is behind what is committed, and at no committed step: most likely it
+                was not restored.
+        """
+        newest = self.newest
+        if self._own_newest is None and newest is not None and step < newest and step not in self._known:
+            raise StepConflictError(
+                f"step {step} is behind step {newest}, which is committed already: restore the run before "
+                "training on (ackpt.restore), or use another target",
+                step=step,
+            )
+
     def kept_with(self, manifest: Manifest) -> list[str]:
         """Return the prefixes that stay once `manifest` is committed, oldest first."""
         known = {**self._known, manifest.step: manifest}
-        doomed = set(self._doomed(known))
+        doomed: Sequence[int] = ()
+        try:
+            doomed = self._doomed(known, max(manifest.step, self._own_newest or 0))
+        except Exception:
+            _log.exception("the retention policy raised; nothing is taken from the state file")
         return [known[step].prefix for step in sorted(known) if step not in doomed]
 
-    def add(self, manifest: Manifest) -> None:
-        """Take note of a commit."""
+    def add(self, manifest: Manifest, *, own: bool = True) -> None:
+        """Take note of a commit; it is not this writer's `own` where an earlier process staged it."""
         self._known[manifest.step] = manifest
+        if own:
+            self._own_newest = max(manifest.step, self._own_newest or 0)
 
     async def delete_outdated(
         self, backend: Backend, claim: Claim, on_deleted: Callable[[Manifest], None]
@@ -84,7 +108,7 @@ class Retainer:
             FencedError: a newer writer has taken over the run; what to keep is its to say.
             StorageError: a deletion failed; it and the ones after it are tried again after the next commit.
         """
-        doomed = to_delete(self.policy, _candidates(self._known, frozenset()))
+        doomed = self._doomed(self._known, self._own_newest)
         if doomed:
             self._held = await held(backend)
         for step in doomed:
@@ -107,12 +131,13 @@ class Retainer:
         async with self._deleted:
             await self._deleted.wait_for(lambda: self._deleting != prefix)
 
-    def _doomed(self, known: Mapping[int, Manifest]) -> list[int]:
-        return to_delete(self.policy, _candidates(known, self._held))
-
-
-def _candidates(known: Mapping[int, Manifest], held: frozenset[str]) -> list[Candidate]:
-    return [
-        Candidate(step=m.step, created=m.created, metrics=m.metrics, pinned=m.prefix in held)
-        for m in known.values()
-    ]
+    def _doomed(self, known: Mapping[int, Manifest], newest: int | None) -> list[int]:
+        """Return the steps to delete among those up to `newest` (None: all)."""
+        return to_delete(
+            self.policy,
+            [
+                Candidate(step=m.step, created=m.created, metrics=m.metrics, pinned=m.prefix in self._held)
+                for m in known.values()
+                if newest is None or m.step <= newest
+            ],
+        )

@@ -156,6 +156,7 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
         Raises:
             SnapshotError: the state cannot be pinned even now (a variable is not initialised, the
                 saver is of no use); later on that is a failed save, and the failure policy decides.
+            StepConflictError: training starts behind what is committed: it was not restored.
         """
         try:
             if self._snapshotter is None:
@@ -172,6 +173,8 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
                     coord.request_stop()
                 return
             step = int(session.run(self._global_step_tensor))
+            if self._last is None:
+                self._running().check_start(step)
             self._trigger.expect(self._steps_per_run)
             self._save(session, step)
             self._triggered(step)

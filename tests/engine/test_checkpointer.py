@@ -455,16 +455,56 @@ def test_what_is_no_policy_is_refused_at_once(options: dict[str, object], says: 
 
 
 class Broken(ackpt.Retention):
+    """Raise whatever is to be kept."""
+
     def keep(self, candidates: object) -> frozenset[int]:
         raise ZeroDivisionError("mine")
 
 
 async def test_a_retention_that_raises_deletes_nothing_and_is_told(caplog: pytest.LogCaptureFixture) -> None:
     run = Run()
-    for step in (1, 2):
-        async with ackpt.Checkpointer(run.url) as checkpointer:
-            await (await checkpointer.submit(Pinned(step)))
     async with ackpt.Checkpointer(run.url, retention=Broken()) as checkpointer:
+        for step in (1, 2):
+            assert isinstance(await (await checkpointer.submit(Pinned(step))), Committed)
         await checkpointer.wait()
     assert await run.committed() == [1, 2]
     assert "the retention policy raised; nothing is deleted" in caplog.text
+
+
+async def test_a_training_that_was_not_restored_is_refused_and_what_is_committed_stays() -> None:
+    run = Run()
+    async with Checkpointer(run.url) as checkpointer:
+        for step in (10, 20):
+            await (await checkpointer.submit(Pinned(step)))
+    with pytest.raises(SaveFailedError, match="step 15 is behind step 20.*restore the run"):
+        async with Checkpointer(run.url, retention=KeepLast(1)) as checkpointer:
+            outcome = await (await checkpointer.submit(Pinned(15)))
+            assert isinstance(outcome, Failed)
+            assert isinstance(outcome.error, StepConflictError)
+    assert await run.committed() == [10, 20]
+
+
+async def test_work_of_an_earlier_process_is_no_start_of_this_one(tmp_path: Path) -> None:
+    run = Run(FaultScript(On(fault=Unavailable(), operation="put", key="*.manifest.json", times=None)))
+    with pytest.raises(SaveFailedError):
+        async with Checkpointer(run.url, staging_dir=tmp_path) as checkpointer:
+            await (await checkpointer.submit(Pinned(20)))
+    run.script = FaultScript()
+    with pytest.raises(SaveFailedError, match="step 15 is behind step 20"):
+        async with Checkpointer(run.url, staging_dir=tmp_path, retention=KeepLast(1)) as checkpointer:
+            await (await checkpointer.submit(Pinned(15)))
+    assert await run.committed() == [20]
+
+
+async def test_what_a_training_commits_that_went_back_does_not_give_way_to_what_was_there() -> None:
+    run = Run()
+    async with Checkpointer(run.url) as checkpointer:
+        for step in (10, 20, 30, 40):
+            await (await checkpointer.submit(Pinned(step)))
+    async with Checkpointer(run.url, retention=KeepLast(1)) as checkpointer:
+        for step in (20, 25):
+            assert isinstance(await (await checkpointer.submit(Pinned(step))), Committed)
+            await checkpointer.wait()
+        assert await run.committed() == [25, 30, 40]
+        await (await checkpointer.submit(Pinned(50)))
+    assert await run.committed() == [50]

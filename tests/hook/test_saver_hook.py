@@ -96,6 +96,15 @@ def test_two_hooks_on_one_directory_are_an_error_before_the_first_step(tmp_path:
     assert_whole(tmp_path)
 
 
+def test_a_training_that_was_not_restored_is_an_error_before_the_first_step(tmp_path: Path) -> None:
+    train([Hook(tmp_path, save_steps=10, retention=ackpt.KeepLast(1))], 30)
+    with pytest.raises(errors.StepConflictError, match="step 0 is behind step 30.*ackpt.restore"):
+        train([Hook(tmp_path, save_steps=10)], 1)
+    assert steps_in(tmp_path) == [30]
+    train([Hook(tmp_path, save_steps=10)], 1, checkpoint_dir=str(tmp_path))
+    assert steps_in(tmp_path) == [30, 31]
+
+
 def test_a_variable_without_a_value_is_an_error_before_the_first_step(tmp_path: Path) -> None:
     with tf.Graph().as_default():
         tf1.train.get_or_create_global_step()
