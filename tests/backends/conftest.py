@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.backends import s3_support
 from tests.servers.gcs import GCSServer
+from tests.servers.s3 import S3Server
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +29,18 @@ def gs_server(gs_server_of_session: GCSServer) -> GCSServer:
 def gs_bucket(gs_server: GCSServer) -> str:
     """Give the name of an empty bucket."""
     return gs_server.create_bucket(f"bucket-{uuid.uuid4()}")
+
+
+@pytest.fixture
+def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """Give a server of the test's own, and its key to the environment, which has nothing else of AWS."""
+    s3_support.isolate(monkeypatch)
+    with S3Server() as server:
+        s3_support.set_variables(monkeypatch, server.key.environment())
+        yield server
+
+
+@pytest.fixture
+def s3_bucket(s3_server: S3Server) -> str:
+    """Give the name of an empty bucket."""
+    return s3_server.create_bucket("bucket")

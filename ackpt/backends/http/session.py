@@ -111,6 +111,8 @@ class Session:
                     request.url,
                     data=payload,
                     headers={**request.headers, **authorization},
+                    # aiohttp names a type for a body that is not there, which nobody has signed.
+                    skip_auto_headers=() if payload is not None else ("Content-Type",),
                     allow_redirects=False,
                     timeout=self._limits(timeout_secs),
                     proxy=self._proxy(request.url.origin()),

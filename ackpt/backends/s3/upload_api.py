@@ -80,7 +80,9 @@ class UploadApi:
         https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateMultipartUpload.html
         """
         purpose = self._bucket.purpose("begin an upload of", key, Subject.BUCKET)
-        asked = {ALGORITHM_HEADER: "CRC32C", TYPE_HEADER: FULL_OBJECT} if checksums else {}
+        asked = {"content-type": "application/octet-stream"}
+        if checksums:
+            asked |= {ALGORITHM_HEADER: "CRC32C", TYPE_HEADER: FULL_OBJECT}
         settings = self._bucket.settings
         reply = await self._bucket.send(
             Ask(

@@ -1,0 +1,23 @@
+"""What the server is able to do: all that Amazon does, unless a test takes something away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.servers.s3.conditions import Conditions
+
+
+@dataclass(slots=True, kw_only=True)
+class Features:
+    """Hold what a store that speaks the same API may lack.
+
+    `checksums`: keeps CRC-32C. `refuses_checksums`: and answers 501 to them. `trailers`: knows the
+    framing with a checksum behind. `ranges`: gives parts of objects. `page`: entries of a list.
+    """
+
+    conditions: Conditions = "heeded"
+    checksums: bool = True
+    refuses_checksums: bool = False
+    trailers: bool = True
+    ranges: bool = True
+    page: int = 1000
