@@ -16,6 +16,7 @@ from ackpt.checkpoint.manifest import Manifest, make_prefix
 from ackpt.checkpoint.retention import KeepAll, Retention
 from ackpt.checkpoint.staged import StagedFile
 from ackpt.checkpoint.staging import StagingFolder, staging_folder
+from ackpt.engine.errands import Errands
 from ackpt.engine.failure import FailurePolicy, FailureTally, Tolerate
 from ackpt.engine.heartbeat import Heartbeat
 from ackpt.engine.listeners import CheckpointListener, Dispatcher
@@ -28,7 +29,7 @@ from ackpt.engine.recover import adopt_leftovers, finish_leftovers
 from ackpt.engine.request import SaveRequest
 from ackpt.engine.retain import Retainer
 from ackpt.engine.store import Store
-from ackpt.errors import AckptError, ClosedError
+from ackpt.errors import ClosedError
 from ackpt.events import Committed, Deleted, Event, Outcome, Skipped
 from ackpt.snapshot.base import Snapshot
 from ackpt.snapshot.directory import DirectorySnapshot, Source
@@ -84,8 +85,7 @@ class Checkpointer:
         self._dispatcher = Dispatcher(listeners, self._publish)
         self._subscribers: list[Subscriber] = [log_event]
         self._pipeline: Pipeline | None = None
-        self._retaining: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._errands = Errands()
         self._moved = asyncio.Event()
         self._closed = False
         self._claim: Claim | None = None
@@ -208,15 +208,7 @@ class Checkpointer:
 
     async def run_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run work that belongs to no save; `wait` waits for it, and a failure is a warning."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            await coroutine
-        except AckptError as error:
-            _log.warning("work beside the saves of %s failed: %s", self.target, error)
-        finally:
-            self._tasks.discard(task)
+        await self._errands.start(coroutine, what=f"work beside the saves of {self.target}")
 
     def check_start(self, step: int) -> None:
         """Make sure that a training that begins at `step` goes on from where the run is.
@@ -264,10 +256,7 @@ class Checkpointer:
     async def _settled(self) -> None:
         while self._pipeline is not None and self._pipeline.pending:
             await self._pipeline.drain(None)
-        if self._retaining is not None:
-            await asyncio.wait([self._retaining])
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._errands.settled()
         await self._dispatcher.drain()
 
     async def aclose(self, timeout: float | None = None) -> bool:
@@ -287,7 +276,7 @@ class Checkpointer:
                 clean = await self._use_grace(self._pipeline)
         finally:
             await self._pipeline.cut_short()
-            await _cancel([*self._tasks, *([self._retaining] if self._retaining is not None else [])])
+            await self._errands.aclose()
             await self._dispatcher.aclose()
             if self._heartbeat is not None:
                 await self._heartbeat.aclose()
@@ -377,19 +366,8 @@ class Checkpointer:
 
     def _retain(self, claim: Claim) -> None:
         """Delete behind the saves: one sweep at a time, each seeing all commits before it."""
-        earlier = self._retaining
-
-        async def sweep() -> None:
-            if earlier is not None and not earlier.done():
-                await asyncio.wait([earlier])
-            try:
-                await self._retainer.delete_outdated(self._store.reliable(), claim, self._publish_deleted)
-            except AckptError as error:
-                _log.warning("retention could not delete from %s (it tries again): %s", self.target, error)
-            except Exception:
-                _log.exception("the retention policy raised; nothing is deleted from %s", self.target)
-
-        self._retaining = asyncio.create_task(sweep(), name=f"retention of {self._name}")
+        sweep = self._retainer.delete_outdated(self._store.reliable(), claim, self._publish_deleted)
+        self._errands.start_in_turn(sweep, what=f"retention of {self.target} (it tries again)")
 
     def _publish_deleted(self, manifest: Manifest) -> None:
         self._publish(Deleted(step=manifest.step, target=self._store.name, prefix=manifest.prefix))

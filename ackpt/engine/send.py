@@ -18,9 +18,10 @@ from ackpt.checkpoint.fence import check_claim
 from ackpt.checkpoint.intent import declare, intent_key, withdraw
 from ackpt.checkpoint.manifest import Manifest, ManifestObject
 from ackpt.checkpoint.staged import StagedFile
+from ackpt.checkpoint.sweep import abort_uploads
 from ackpt.checkpoint.tensor_index import same_tensors
 from ackpt.engine.request import SaveRequest
-from ackpt.errors import CorruptCheckpointError, StepConflictError
+from ackpt.errors import CorruptCheckpointError, StepConflictError, StorageError
 from ackpt.transfer.checksum import crc32c, crc32c_of_file
 from ackpt.transfer.context import Transfer
 from ackpt.transfer.fan_out import task_group
@@ -71,12 +72,14 @@ class Sender:
         started = time.monotonic()
         manifest = await find_committed(backend, step=request.step, prefix=request.prefix)
         already = manifest is not None
+        resumed = already
         if manifest is not None:
             await _check_same(backend, request, manifest)
             await check_claim(backend, request.claim)
         else:
             there = await _list_objects(backend, request.prefix)
-            ours = not there or intent_key(request.prefix) in there
+            resumed = intent_key(request.prefix) in there
+            ours = not there or resumed
             if ours:
                 await declare(backend, prefix=request.prefix, writer=request.claim.writer)
             sending = _Sending(
@@ -91,7 +94,7 @@ class Sender:
             _verify(request, objects, await _list_objects(backend, request.prefix))
             await check_claim(backend, request.claim)
             manifest = await put_manifest(backend, _manifest(request, objects))
-        await withdraw(backend, request.prefix)
+        await _end_sending(backend, request.prefix, uploads=bool(request.uploads) or resumed)
         if manifest.is_tensorflow:
             await advance_state(backend, manifest.prefix, kept(manifest))
         return Sent(manifest=manifest, already=already, upload_secs=time.monotonic() - started)
@@ -228,6 +231,20 @@ def _verify(request: SaveRequest, sent: Sequence[ObjectInfo], there: dict[str, O
                 + "; is another writer using this target?",
                 step=request.step,
             )
+
+
+async def _end_sending(backend: Backend, prefix: str, *, uploads: bool) -> None:
+    """Take the intent back; before that, where there may have been `uploads`, drop those nobody knows.
+
+    A process that dies, or a reply that is lost, leaves such. What cannot be reached is left for a
+    sweep, and so is the intent, which leads it there.
+    """
+    try:
+        if uploads:
+            await abort_uploads(backend, prefix)
+        await withdraw(backend, prefix)
+    except StorageError as error:
+        _log.debug("what is left of the sending of %s stays for a sweep: %s", prefix, error)
 
 
 async def _crc_of_object(backend: Backend, key: str) -> int:

@@ -468,7 +468,8 @@ async def test_a_retention_that_raises_deletes_nothing_and_is_told(caplog: pytes
             assert isinstance(await (await checkpointer.submit(Pinned(step))), Committed)
         await checkpointer.wait()
     assert await run.committed() == [1, 2]
-    assert "the retention policy raised; nothing is deleted" in caplog.text
+    assert "the retention policy raised; nothing is taken from the state file" in caplog.text
+    assert "retention of " in caplog.text
 
 
 async def test_a_training_that_was_not_restored_is_refused_and_what_is_committed_stays() -> None:
