@@ -18,12 +18,13 @@ import re
 import shutil
 import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from ackpt.checkpoint.fence import Claim
-from ackpt.checkpoint.journal import Journal, JournalState, read_journal
+from ackpt.checkpoint.journal import Journal, JournalState, fsync_path, read_journal
 from ackpt.errors import StagingError, StagingLockedError
 from ackpt.url import StorageURL
 
@@ -100,7 +101,7 @@ class StagingFolder:
         if self._lock_fd >= 0:
             return
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_durably(self.folder)
             self.folder.chmod(0o700)
             fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -191,6 +192,15 @@ class StagingFolder:
                 number += 1
             else:
                 return folder
+
+
+def _make_durably(folder: Path) -> None:
+    """Make a folder of one user's, so that a loss of power does not take it away with all that is staged."""
+    missing = [each for each in folder.parents if not each.exists()]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for each in (folder, *missing):
+        with suppress(PermissionError):  # one may make a folder in a place that one may not read
+            fsync_path(each.parent)
 
 
 def _unlock(folder: weakref.ref[StagingFolder]) -> None:

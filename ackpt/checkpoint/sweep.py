@@ -101,10 +101,28 @@ async def remove_orphans(backend: Backend, found: Sequence[Orphan]) -> None:
         if each.upload_id is None:
             await backend.delete(each.key)
         elif isinstance(backend, MultipartBackend):
-            try:
-                await (await backend.open_upload(each.key, each.upload_id)).abort()
-            except NotFoundError:
-                continue  # it ended between the listing and now, which is what was wanted
+            await _abort(backend, each.key, each.upload_id)
+
+
+async def abort_uploads(backend: Backend, prefix: str) -> None:
+    """Abort every open upload of the checkpoint `prefix`, which has no use for any.
+
+    Raises:
+        StorageError: one could not be found or aborted.
+    """
+    if not isinstance(backend, MultipartBackend):
+        return
+    async with aclosing(backend.list_uploads(prefix)) as listing:
+        found = [info async for info in listing if _is_below(prefix, info.key)]
+    for info in found:
+        await _abort(backend, info.key, info.upload_id)
+
+
+async def _abort(backend: MultipartBackend, key: str, upload_id: str) -> None:
+    try:
+        await (await backend.open_upload(key, upload_id)).abort()
+    except NotFoundError:
+        return  # it ended between the listing and now, which is what was wanted
 
 
 def _prefix(key: str, suffix: str) -> str | None:

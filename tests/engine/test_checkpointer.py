@@ -509,3 +509,17 @@ async def test_what_a_training_commits_that_went_back_does_not_give_way_to_what_
         assert await run.committed() == [25, 30, 40]
         await (await checkpointer.submit(Pinned(50)))
     assert await run.committed() == [50]
+
+
+async def test_an_upload_whose_begin_was_never_answered_is_dropped_with_the_commit() -> None:
+    run = Run(FaultScript(On(fault=LostReply(), operation="create_upload")))
+    async with Checkpointer(run.url) as checkpointer:
+        assert isinstance(await (await checkpointer.submit(Pinned(7))), Committed)
+    assert [u.key async for u in run.store.list_uploads()] == []  # type: ignore[attr-defined]
+
+
+async def test_what_cannot_be_dropped_after_the_commit_keeps_its_intent_for_a_sweep() -> None:
+    run = Run(FaultScript(On(fault=Fails(denied), operation="list_uploads")))
+    async with Checkpointer(run.url) as checkpointer:
+        assert isinstance(await (await checkpointer.submit(Pinned(7))), Committed)
+    assert "ckpt-7.sending.json" in await run.keys()
