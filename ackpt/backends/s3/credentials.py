@@ -112,7 +112,8 @@ def configured(profile: str | None) -> Configured:
 
 def _no_keys(error: Exception) -> StorageError:
     what = f"no credentials for s3:// ({_reason(error)})"
-    if isinstance(error, _UNREACHABLE):
+    # "Could not be retrieved" says nothing by itself: what it was raised for does.
+    if isinstance(error, _UNREACHABLE) or isinstance(error.__context__, _UNREACHABLE):
         return TransientError(what)
     if isinstance(error, botocore.exceptions.ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
