@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ackpt.backends.base import Backend, Condition, IfAbsent, IfVersion
 from ackpt.checkpoint import state_file
 from ackpt.checkpoint.catalog import Entry, load_manifest, read_object
-from ackpt.checkpoint.manifest import Manifest
+from ackpt.checkpoint.manifest import Manifest, split_prefix
 from ackpt.checkpoint.state_file import StateFile
 from ackpt.errors import (
     ConditionFailedError,
@@ -78,6 +78,19 @@ async def advance_state(backend: Backend, prefix: str, kept: Sequence[str]) -> N
                 raise
         else:
             return
+
+
+async def catch_up_state(backend: Backend, prefix: str, kept: Sequence[str]) -> None:
+    """Point the state file at `prefix`, which was committed before, if it is behind.
+
+    A process that dies between the manifest and the state file leaves it so.
+    """
+    try:
+        current = StateFile.from_text(await read_object(backend, state_file.KEY))
+    except NotFoundError:
+        current = None
+    if current is None or current.step is None or current.step < split_prefix(prefix)[1]:
+        await advance_state(backend, prefix, kept)
 
 
 def conflict(there: Manifest, size: int) -> StepConflictError:

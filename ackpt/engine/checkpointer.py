@@ -147,6 +147,7 @@ class Checkpointer:
             )
             self._claim = await claim_run(self._store.reliable(), writer=uuid.uuid4().hex)
             await adopt_leftovers(self._staging, name=self._name, claim=self._claim)
+            await self._retainer.catch_up_state(self._store.reliable())
         except BaseException:
             await self._dispatcher.aclose()
             await self._store.aclose()

@@ -105,5 +105,6 @@ async def finish_staged(
             pipeline = Pipeline(store, staging, retainer, overlap=Queue(1), publish=publish)
             claim = await read_claim(store.reliable())
             await finish_leftovers(pipeline, staging, name=name, newest=retainer.newest, claim=claim)
+            await retainer.catch_up_state(store.reliable())
     finally:
         staging.unlock()

@@ -9,6 +9,7 @@ from functools import partial
 
 from ackpt.backends.base import Backend
 from ackpt.checkpoint.catalog import Entry, list_entries, load_manifest
+from ackpt.checkpoint.commit import catch_up_state
 from ackpt.checkpoint.delete import delete_checkpoint, finish_deletions
 from ackpt.checkpoint.fence import Claim, check_claim
 from ackpt.checkpoint.hold import held
@@ -90,6 +91,16 @@ class Retainer:
         except Exception:
             _log.exception("the retention policy raised; nothing is taken from the state file")
         return [known[step].prefix for step in sorted(known) if step not in doomed]
+
+    async def catch_up_state(self, backend: Backend) -> None:
+        """Finish the last commit of a process that died before it had moved TensorFlow's state file.
+
+        Raises:
+            StorageError: the state file cannot be read or written.
+        """
+        manifest = None if self.newest is None else self._known[self.newest]
+        if manifest is not None and manifest.is_tensorflow:
+            await catch_up_state(backend, manifest.prefix, self.kept_with(manifest))
 
     def add(self, manifest: Manifest, *, own: bool = True) -> None:
         """Take note of a commit; it is not this writer's `own` where an earlier process staged it."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from ackpt.backends.memory import MemoryBackend
-from ackpt.checkpoint.commit import advance_state, find_committed, put_manifest
+from ackpt.checkpoint.commit import advance_state, catch_up_state, find_committed, put_manifest
 from ackpt.checkpoint.manifest import ManifestObject
 from ackpt.checkpoint.state_file import StateFile
 from ackpt.errors import (
@@ -141,3 +141,22 @@ async def test_writers_that_move_the_state_again_and_again_are_an_error_in_the_e
     with pytest.raises(ConditionFailedError):
         await advance_state(inject(inner, script), "m-5", ["m-5"])
     assert 2 <= len(script.requests("put")) <= 20
+
+
+@pytest.mark.parametrize("lies", [None, StateFile("model.ckpt-4", ()), StateFile("elsewhere", ())])
+async def test_a_state_file_that_was_not_moved_is_moved_later(lies: StateFile | None) -> None:
+    backend = MemoryBackend()
+    if lies is not None:
+        await put(backend, "checkpoint", lies.to_text())
+    await catch_up_state(backend, "model.ckpt-5", ["model.ckpt-5"])
+    assert StateFile.from_text(await read(backend, "checkpoint")) == StateFile(
+        "model.ckpt-5", ("model.ckpt-5",)
+    )
+
+
+@pytest.mark.parametrize("lies", [StateFile("model.ckpt-5", ("model.ckpt-4",)), StateFile("other-6", ())])
+async def test_a_state_file_that_is_not_behind_is_left_alone(lies: StateFile) -> None:
+    backend = MemoryBackend()
+    await put(backend, "checkpoint", lies.to_text())
+    await catch_up_state(backend, "model.ckpt-5", ["model.ckpt-5"])
+    assert await read(backend, "checkpoint") == lies.to_text()
