@@ -86,7 +86,7 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes) -> Refusa
     """
     fields = error_fields(body) or {}
     code = fields.get("Code", "")
-    if status == 200:
+    if status == 200 and code:
         status = _STATUSES.get(code, 500)
     details = {name: text for name, text in fields.items() if name in _DETAILS}
     region = headers.get(_REGION_HEADER)
