@@ -16,21 +16,24 @@ from ackpt.checkpoint.manifest import Manifest, make_prefix
 from ackpt.checkpoint.retention import KeepAll, Retention
 from ackpt.checkpoint.staged import StagedFile
 from ackpt.checkpoint.staging import StagingFolder, staging_folder
+from ackpt.engine.admission import Admission
 from ackpt.engine.errands import Errands
 from ackpt.engine.failure import FailurePolicy, FailureTally, Tolerate
+from ackpt.engine.fallback import Fallback
 from ackpt.engine.heartbeat import Heartbeat
 from ackpt.engine.listeners import CheckpointListener, Dispatcher
 from ackpt.engine.log import log_event
-from ackpt.engine.overlap import Coalesce, Overlap, Refuse, Start, admit, blocks
+from ackpt.engine.overlap import Coalesce, Overlap, blocks
 from ackpt.engine.pipeline import Pipeline
 from ackpt.engine.policies import check_policies
 from ackpt.engine.preemption import Notice, Pace, Preemption
-from ackpt.engine.recover import adopt_leftovers, finish_leftovers
+from ackpt.engine.recover import adopt_leftovers, finish_leftovers, stage_copy
 from ackpt.engine.request import SaveRequest
 from ackpt.engine.retain import Retainer
+from ackpt.engine.route import Direct, Route, WithFallback
 from ackpt.engine.store import Store
 from ackpt.errors import ClosedError
-from ackpt.events import Committed, Deleted, Event, Outcome, Skipped
+from ackpt.events import Committed, Deleted, Event, Outcome
 from ackpt.snapshot.base import Snapshot
 from ackpt.snapshot.directory import DirectorySnapshot, Source
 from ackpt.transfer.upload import upload_object
@@ -58,6 +61,7 @@ class Checkpointer:
         retention: Retention = KeepAll(),
         staging_dir: str | os.PathLike[str] | None = None,
         preemption: Preemption | None = None,
+        fallback: str | os.PathLike[str] | None = None,
         listeners: Sequence[CheckpointListener] = (),
     ) -> None:
         """Check everything that can be checked without I/O.
@@ -81,12 +85,17 @@ class Checkpointer:
         self._overlap = overlap
         self._staging = StagingFolder(staging_folder(self._store.url, staging_dir), target=self._store.name)
         self._retainer = Retainer(retention, name=name)
+        self._route: Route = Direct(self._store, self._retainer)
+        self._fallback: Fallback | None = None
+        if fallback is not None:
+            self._fallback = Fallback(fallback, instead_of=self._store, retention=retention, name=name)
+            self._route = WithFallback(self._route, self._fallback)
         self._listeners = listeners
         self._dispatcher = Dispatcher(listeners, self._publish)
         self._subscribers: list[Subscriber] = [log_event]
         self._pipeline: Pipeline | None = None
         self._errands = Errands()
-        self._moved = asyncio.Event()
+        self._admission = Admission(overlap, target=self._store.name, publish=self._publish)
         self._closed = False
         self._claim: Claim | None = None
         self._heartbeat: Heartbeat | None = None
@@ -135,8 +144,10 @@ class Checkpointer:
         self._dispatcher.start()
         try:
             await self._retainer.load(self._store.reliable())
+            if self._fallback is not None:
+                await self._fallback.start()
             pipeline = Pipeline(
-                self._store, self._staging, self._retainer, overlap=self._overlap, publish=self._publish
+                self._store, self._staging, self._route, overlap=self._overlap, publish=self._publish
             )
             await finish_leftovers(
                 pipeline,
@@ -150,12 +161,13 @@ class Checkpointer:
             await self._retainer.catch_up_state(self._store.reliable())
         except BaseException:
             await self._dispatcher.aclose()
-            await self._store.aclose()
+            await self._close_stores()
             self._staging.unlock()
             raise
         self._heartbeat = Heartbeat(self._store, writer=self._claim.writer)
         self._heartbeat.start()
         self._pipeline = pipeline
+        self._bring_home(pipeline, self._claim)
 
     async def submit(
         self, snapshot: Snapshot, *, stall_secs: float = 0.0, metrics: Mapping[str, float] | None = None
@@ -179,7 +191,7 @@ class Checkpointer:
                 claim=self._running()[1],
                 outcome=asyncio.get_running_loop().create_future(),
             )
-            await self._admit(request)
+            await self._admission.take(request, lambda: self._running()[0])
         except BaseException:
             await asyncio.to_thread(snapshot.release)
             raise
@@ -269,7 +281,7 @@ class Checkpointer:
         if self._pipeline is None or self._closed:
             return True
         self._closed = True
-        self._moved.set()
+        self._admission.moved()
         clean = False
         try:
             clean = await self.wait(timeout)
@@ -281,7 +293,7 @@ class Checkpointer:
             await self._dispatcher.aclose()
             if self._heartbeat is not None:
                 await self._heartbeat.aclose()
-            await self._store.aclose()
+            await self._close_stores()
             self._staging.unlock()
             self.notice.withdraw()
         return clean
@@ -291,8 +303,7 @@ class Checkpointer:
         try:
             async with asyncio.timeout(self.notice.left_secs):
                 while any(not request.staged for request in pipeline.pending):
-                    self._moved.clear()
-                    await self._moved.wait()
+                    await self._admission.next_move()
             left_secs = self.notice.left_secs
             if not pipeline.may_end_within(left_secs, self._pace):
                 _log.warning("there is no time to send what is staged in %.0f s; it is parked", left_secs)
@@ -324,27 +335,6 @@ class Checkpointer:
         if error is None and final is not None:
             raise final
 
-    async def _admit(self, request: SaveRequest) -> None:
-        while True:
-            pipeline, _ = self._running()
-            pending = pipeline.pending
-            match admit(self._overlap, [each.phase for each in pending]):
-                case Start(superseded):
-                    pipeline.start(request)
-                    for index in superseded:
-                        pipeline.supersede(pending[index], request.step)
-                    return
-                case Refuse(busy):
-                    outcome = Skipped(
-                        step=request.step, target=self._store.name, busy_step=pending[busy].step
-                    )
-                    self._publish(outcome)
-                    request.outcome.set_result(outcome)
-                    await request.release()
-                    return
-            self._moved.clear()
-            await self._moved.wait()
-
     def _running(self) -> tuple[Pipeline, Claim]:
         if self._pipeline is None or self._claim is None or self._closed:
             state = "closed" if self._closed else "not started"
@@ -355,20 +345,37 @@ class Checkpointer:
         if isinstance(event, Outcome):
             self.tally = self.tally.after(event)
             self._pace = self._pace.after(event)
-        self._moved.set()
+        self._admission.moved()
         for subscriber in self._subscribers:
             try:
                 subscriber(event)
             except Exception:
                 _log.exception("a subscriber raised at step %d; the save is not touched by it", event.step)
         self._dispatcher.send(event)
-        if isinstance(event, Committed) and self._claim is not None:
+        if isinstance(event, Committed) and self._pipeline is not None and self._claim is not None:
             self._retain(self._claim)
+            self._bring_home(self._pipeline, self._claim)
 
     def _retain(self, claim: Claim) -> None:
         """Delete behind the saves: one sweep at a time, each seeing all commits before it."""
         sweep = self._retainer.delete_outdated(self._store.reliable(), claim, self._publish_deleted)
         self._errands.start_in_turn(sweep, what=f"retention of {self.target} (it tries again)")
+
+    def _bring_home(self, pipeline: Pipeline, claim: Claim) -> None:
+        """Copy what the fallback has taken to where it belongs."""
+        fallback = self._fallback
+        if fallback is None or fallback.is_empty:
+            return
+
+        async def take(manifest: Manifest) -> Outcome:
+            return await stage_copy(pipeline, self._staging, manifest, claim=claim, fetch=fallback.fetch)
+
+        self._errands.start_in_turn(fallback.give_back(take), what=f"copying back from {fallback.store.name}")
+
+    async def _close_stores(self) -> None:
+        await self._store.aclose()
+        if self._fallback is not None:
+            await self._fallback.store.aclose()
 
     def _publish_deleted(self, manifest: Manifest) -> None:
         self._publish(Deleted(step=manifest.step, target=self._store.name, prefix=manifest.prefix))

@@ -17,8 +17,8 @@ from ackpt.checkpoint.staging import StagingFolder
 from ackpt.engine.overlap import Overlap, Phase, outdated
 from ackpt.engine.preemption import Pace
 from ackpt.engine.request import SaveRequest
-from ackpt.engine.retain import Retainer
-from ackpt.engine.send import Sender, Sent
+from ackpt.engine.route import Route
+from ackpt.engine.send import Sent
 from ackpt.engine.stage import stage
 from ackpt.engine.store import Store
 from ackpt.errors import AckptError, ClosedError, CorruptCheckpointError, FencedError, StepConflictError
@@ -41,15 +41,14 @@ class Pipeline:
         self,
         store: Store,
         staging: StagingFolder,
-        retainer: Retainer,
+        route: Route,
         *,
         overlap: Overlap,
         publish: Callable[[Event], None],
     ) -> None:
         self._store = store
         self._staging = staging
-        self._retainer = retainer
-        self._sender = Sender(store.backend)
+        self._route = route
         self._overlap = overlap
         self._publish = publish
         self._staging_turn = asyncio.Lock()
@@ -100,7 +99,6 @@ class Pipeline:
         if work.cancelled():
             outcome = self._interrupted(request)
         elif (error := work.exception()) is None:
-            self._retainer.add(work.result().manifest, own=not request.resumed)
             outcome = self._committed(request, work.result())
         elif isinstance(error, Exception):
             outcome = self._failed(request, error)
@@ -143,16 +141,7 @@ class Pipeline:
             request.phase = Phase.SENDING
             request.sent = 0
             try:
-                if not request.resumed:
-                    self._retainer.check_start(request.step)
-                await self._retainer.settled(request.prefix)
-                async with self._store.save_time(request.step):
-                    return await self._sender.send(
-                        request,
-                        self._store.transfer(),
-                        kept=self._retainer.kept_with,
-                        on_progress=partial(self._progressed, request),
-                    )
+                return await self._route.send(request, partial(self._progressed, request))
             except Exception as error:
                 return error
 
@@ -215,7 +204,7 @@ class Pipeline:
     def _committed(self, request: SaveRequest, sent: Sent) -> Committed:
         return Committed(
             step=request.step,
-            target=self._store.name,
+            target=sent.target,
             prefix=request.prefix,
             size=sent.manifest.size,
             stall_secs=request.stall_secs,

@@ -23,6 +23,7 @@ class CheckpointerOptions(TypedDict, total=False):
     retention: Retention
     staging_dir: str | os.PathLike[str] | None
     preemption: Preemption | None
+    fallback: str | os.PathLike[str] | None
     listeners: Sequence[CheckpointListener]
 
 

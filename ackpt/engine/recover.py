@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from types import MappingProxyType
 
 from ackpt.checkpoint.fence import Claim
-from ackpt.checkpoint.journal import JournalState
-from ackpt.checkpoint.manifest import split_prefix
+from ackpt.checkpoint.journal import Journal, JournalState
+from ackpt.checkpoint.manifest import Manifest, split_prefix
+from ackpt.checkpoint.staged import StagedFile
 from ackpt.checkpoint.staging import StagedSave, StagingFolder
 from ackpt.engine.overlap import Phase
 from ackpt.engine.pipeline import Pipeline
@@ -50,6 +52,39 @@ async def adopt_leftovers(staging: StagingFolder, *, name: str, claim: Claim) ->
     for save, state in await _read(staging, name):
         if state is not None:
             await asyncio.to_thread(_add_claim, save, claim)
+
+
+async def stage_copy(
+    pipeline: Pipeline,
+    staging: StagingFolder,
+    manifest: Manifest,
+    *,
+    claim: Claim,
+    fetch: Callable[[Manifest, Path], Awaitable[None]],
+) -> Outcome:
+    """Save once more what is committed elsewhere; `fetch` brings its files into a folder.
+
+    Raises:
+        StorageError, StagingError: it cannot be fetched, or staged.
+    """
+    save, journal = await asyncio.to_thread(
+        staging.new, step=manifest.step, prefix=manifest.prefix, metrics=manifest.metrics, claim=claim
+    )
+    try:
+        try:
+            await fetch(manifest, save.files)
+            await asyncio.to_thread(_journal, journal, save, manifest)
+        finally:
+            journal.close()
+        state = await asyncio.to_thread(save.read)
+        assert state is not None, "it was journalled just now"
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        request = await asyncio.to_thread(_open, save, state, future)
+    except BaseException:
+        await asyncio.to_thread(save.remove)
+        raise
+    pipeline.start(request)
+    return await request.outcome
 
 
 def to_finish(
@@ -107,6 +142,12 @@ def _open(save: StagedSave, state: JournalState, outcome: asyncio.Future[Outcome
     request.files.end()
     request.begun.set()
     return request
+
+
+def _journal(journal: Journal, save: StagedSave, manifest: Manifest) -> None:
+    for each in manifest.objects:
+        journal.add_file(StagedFile(key=each.key, path=save.files / each.key, size=each.size))
+    journal.mark_staged(save.files)
 
 
 def _add_claim(save: StagedSave, claim: Claim) -> None:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ackpt.checkpoint.catalog import list_entries
 from ackpt.checkpoint.fence import read_claim
 from ackpt.checkpoint.manifest import split_prefix
 from ackpt.checkpoint.restore import restore_checkpoint
@@ -19,9 +20,10 @@ from ackpt.engine.overlap import Queue
 from ackpt.engine.pipeline import Pipeline
 from ackpt.engine.recover import finish_leftovers
 from ackpt.engine.retain import Retainer
+from ackpt.engine.route import Direct
 from ackpt.engine.store import Store
 from ackpt.engine.threads.loop import LoopThread
-from ackpt.errors import StagingLockedError
+from ackpt.errors import StagingLockedError, StorageError, explain
 from ackpt.events import Event
 
 _log = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ def restore(
     *,
     step: int | None = None,
     staging_dir: str | os.PathLike[str] | None = None,
+    fallback: str | os.PathLike[str] | None = None,
 ) -> str | None:
     """Fetch the newest checkpoint of the run at `target` into `folder`, and return its prefix there.
 
@@ -42,7 +45,9 @@ def restore(
     a warning. None means that the run has no checkpoint at all, and never that it has a bad one.
 
     With `step`, that checkpoint and no other. `staging_dir` is where the run's saver stages, if
-    not in the default place. Blocks until it is done; may be called where an event loop runs.
+    not in the default place. With the `fallback` of the run's saver, what lies there counts, too:
+    while `target` is down, or where it is newer. Blocks until it is done; may be called where an
+    event loop runs.
 
     Raises:
         NotFoundError: `step` is not committed.
@@ -51,13 +56,18 @@ def restore(
         BucketNotFoundError, PermissionDeniedError, StorageError: the store cannot be read.
     """
     store = Store(target)
+    second = None if fallback is None else Store(fallback)
 
     async def run() -> Path | None:
         try:
+            if second is not None and await _is_better(second, store):
+                return await restore_checkpoint(second.backend, Path(folder), second.transfer(), step=step)
             await finish_staged(store, staging_dir)
             return await restore_checkpoint(store.backend, Path(folder), store.transfer(), step=step)
         finally:
             await store.aclose()
+            if second is not None:
+                await second.aclose()
 
     async def leave() -> None:
         """Leave at once: the caller's thread has ended, nobody waits for the answer."""
@@ -68,6 +78,25 @@ def restore(
     finally:
         thread.stop()
     return None if prefix is None else str(prefix)
+
+
+async def _is_better(fallback: Store, first: Store) -> bool:
+    """Tell whether the fallback has a newer checkpoint than the first store, or the only one to be had."""
+    there = await list_entries(fallback.reliable())
+    if not there:
+        return False
+    try:
+        newest = max(await list_entries(first.reliable()), default=None)
+    except StorageError as error:
+        _log.warning(
+            "%s is down (%s): step %d is restored from %s",
+            first.name,
+            explain(error),
+            there[-1].step,
+            fallback.name,
+        )
+        return True
+    return newest is None or there[-1].step > newest.step
 
 
 async def finish_staged(
@@ -102,7 +131,7 @@ async def finish_staged(
         for name in sorted(names):
             retainer = Retainer(KeepAll(), name=name)
             await retainer.load(store.reliable())
-            pipeline = Pipeline(store, staging, retainer, overlap=Queue(1), publish=publish)
+            pipeline = Pipeline(store, staging, Direct(store, retainer), overlap=Queue(1), publish=publish)
             claim = await read_claim(store.reliable())
             await finish_leftovers(pipeline, staging, name=name, newest=retainer.newest, claim=claim)
             await retainer.catch_up_state(store.reliable())

@@ -67,6 +67,15 @@ class Retainer:
         """Return the highest committed step, None where there is none."""
         return max(self._known, default=None)
 
+    @property
+    def manifests(self) -> list[Manifest]:
+        """Return what is committed, oldest first."""
+        return [self._known[step] for step in sorted(self._known)]
+
+    def forget(self, manifest: Manifest) -> None:
+        """Take note that a checkpoint is gone."""
+        self._known.pop(manifest.step, None)
+
     def check_start(self, step: int) -> None:
         """Make sure that a training that begins to save at `step` goes on from where this run is.
 

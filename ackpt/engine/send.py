@@ -21,6 +21,7 @@ from ackpt.checkpoint.staged import StagedFile
 from ackpt.checkpoint.sweep import abort_uploads
 from ackpt.checkpoint.tensor_index import same_tensors
 from ackpt.engine.request import SaveRequest
+from ackpt.engine.store import Store
 from ackpt.errors import CorruptCheckpointError, StepConflictError, StorageError
 from ackpt.transfer.checksum import crc32c, crc32c_of_file
 from ackpt.transfer.context import Transfer
@@ -36,9 +37,10 @@ _FILES_AT_ONCE = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """Say what came of a sending: the committed manifest, and whether it had been there before."""
+    """Say what came of a sending: the manifest, where it was committed, and whether it was there before."""
 
     manifest: Manifest
+    target: str
     already: bool
     upload_secs: float
 
@@ -46,13 +48,12 @@ class Sent:
 class Sender:
     """Send the checkpoints of one run to its store."""
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     async def send(
         self,
         request: SaveRequest,
-        transfer: Transfer,
         *,
         kept: Callable[[Manifest], Sequence[str]],
         on_progress: Callable[[int], None],
@@ -68,7 +69,8 @@ class Sender:
             CorruptCheckpointError: the store does not hold what was sent to it.
             StorageError, StagingError: what stopped an object, after the retries.
         """
-        backend = reliable(self._backend, transfer.retry)
+        transfer = self._store.transfer()
+        backend = reliable(self._store.backend, transfer.retry)
         started = time.monotonic()
         manifest = await find_committed(backend, step=request.step, prefix=request.prefix)
         already = manifest is not None
@@ -83,7 +85,7 @@ class Sender:
             if ours:
                 await declare(backend, prefix=request.prefix, writer=request.claim.writer)
             sending = _Sending(
-                backend=self._backend,
+                backend=self._store.backend,
                 request=request,
                 transfer=transfer,
                 there=there,
@@ -97,7 +99,12 @@ class Sender:
         await _end_sending(backend, request.prefix, uploads=bool(request.uploads) or resumed)
         if manifest.is_tensorflow:
             await advance_state(backend, manifest.prefix, kept(manifest))
-        return Sent(manifest=manifest, already=already, upload_secs=time.monotonic() - started)
+        return Sent(
+            manifest=manifest,
+            target=self._store.name,
+            already=already,
+            upload_secs=time.monotonic() - started,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

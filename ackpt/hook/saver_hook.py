@@ -44,6 +44,7 @@ class HookOptions(TypedDict, total=False):
     retention: Retention
     staging_dir: str | os.PathLike[str] | None
     preemption: Preemption | None
+    fallback: str | os.PathLike[str] | None
 
 
 class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type: ignore[misc]
