@@ -28,7 +28,8 @@ _AT_ONCE = 8
 async def delete_checkpoint(backend: Backend, manifest: Manifest) -> None:
     """Delete a committed checkpoint: tombstone, manifest, index, the other objects, tombstone.
 
-    The caller has made sure that the state file points elsewhere.
+    Objects that were adopted are somebody else's, and stay. The caller has made sure that the state
+    file points elsewhere.
     """
     tombstone = manifest.prefix + TOMBSTONE_SUFFIX
     await backend.put(tombstone, BytesBody(manifest.to_json()))
@@ -76,7 +77,9 @@ async def _finish(backend: Backend, prefix: str) -> bool:
 async def _bury(backend: Backend, manifest: Manifest, tombstone: str) -> None:
     await backend.delete(manifest.key)
     index = f"{manifest.prefix}.index"
-    await backend.delete(index)
-    others = [each.key for each in manifest.objects if each.key != index]
+    mine = {each.key for each in manifest.objects if not each.adopted}
+    if index in mine:
+        await backend.delete(index)
+    others = sorted(mine - {index})
     await fan_out([partial(backend.delete, key) for key in others], limit=_AT_ONCE)
     await backend.delete(tombstone)

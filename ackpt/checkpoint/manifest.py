@@ -28,12 +28,17 @@ _CRC32C = re.compile(r"[0-9a-f]{8}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestObject:
-    """Name one object of a checkpoint: key below the run, size in bytes, CRC-32C, store version."""
+    """Name one object of a checkpoint: key below the run, size in bytes, CRC-32C, store version.
+
+    One that is `adopted` was there before, with the same bytes: it is somebody else's, and outlives
+    the checkpoint.
+    """
 
     key: str
     size: int
     crc32c: int
     version: str
+    adopted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +85,7 @@ class Manifest:
             "attempt": self.attempt,
             "writer": self.writer,
             "metrics": dict(self.metrics),
-            "objects": [
-                {"key": each.key, "size": each.size, "crc32c": f"{each.crc32c:08x}", "version": each.version}
-                for each in self.objects
-            ],
+            "objects": [_to_document(each) for each in self.objects],
         }
         return json.dumps(document, indent=1, ensure_ascii=False).encode()
 
@@ -113,6 +115,7 @@ class Manifest:
                         size=_natural(each["size"]),
                         crc32c=_crc32c(each["crc32c"]),
                         version=str(each["version"]),
+                        adopted=each.get("adopted", False) is True,
                     )
                     for each in document["objects"]
                 ),
@@ -205,6 +208,16 @@ def check_key(key: str, prefix: str) -> None:
         key.encode()
     except UnicodeEncodeError:
         raise ValueError(f"key {key!r} is not UTF-8") from None
+
+
+def _to_document(each: ManifestObject) -> dict[str, object]:
+    document: dict[str, object] = {
+        "key": each.key,
+        "size": each.size,
+        "crc32c": f"{each.crc32c:08x}",
+        "version": each.version,
+    }
+    return {**document, "adopted": True} if each.adopted else document
 
 
 def _natural(value: object) -> int:

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from datetime import timedelta
 from functools import partial
 
+from ackpt.checkpoint.lease import EXPIRES, is_leased
 from ackpt.checkpoint.sweep import find_orphans, remove_orphans
 from ackpt.cli.command import Command, add_url, human, with_store
 from ackpt.engine.store import Store
@@ -47,6 +48,11 @@ async def _sweep(store: Store, *, delete: bool, older_than: timedelta) -> int:
         await remove_orphans(backend, found)
     done = "deleted" if delete else "found; nothing was deleted, --delete does it"
     print(f"{len(found)} orphans, {human(sum(each.size for each in found))}: {done}")
+    if await is_leased(backend):
+        print(
+            "a saver is at work, or was within the last "
+            f"{EXPIRES.total_seconds() / 60:.0f} minutes: what it may be sending is not looked at"
+        )
     return 0
 
 

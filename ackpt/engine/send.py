@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -95,7 +95,7 @@ class Sender:
             objects = await sending.upload_all()
             _verify(request, objects, await _list_objects(backend, request.prefix))
             await check_claim(backend, request.claim)
-            manifest = await put_manifest(backend, _manifest(request, objects))
+            manifest = await put_manifest(backend, _manifest(request, objects, sending.adopted))
         await _end_sending(backend, request.prefix, uploads=bool(request.uploads) or resumed)
         if manifest.is_tensorflow:
             await advance_state(backend, manifest.prefix, kept(manifest))
@@ -117,6 +117,8 @@ class _Sending:
     there: Mapping[str, ObjectInfo]
     ours: bool
     on_progress: Callable[[int], None]
+    adopted: set[str] = field(default_factory=set)
+    """The keys of what somebody else had put there before, with the same bytes."""
 
     async def upload_all(self) -> list[ObjectInfo]:
         """Upload the data files as they come, at once; each index only when all before it are up."""
@@ -152,6 +154,8 @@ class _Sending:
             found = there.crc32c if there.crc32c is not None else await _crc_of_object(backend, there.key)
             if found == crc:
                 self.on_progress(file.size)
+                if not self.ours:
+                    self.adopted.add(there.key)
                 return replace(there, crc32c=crc)
         if self.ours:
             return await self._upload(file, IfVersion(there.version))
@@ -177,7 +181,7 @@ class _Sending:
         )
 
 
-def _manifest(request: SaveRequest, objects: Sequence[ObjectInfo]) -> Manifest:
+def _manifest(request: SaveRequest, objects: Sequence[ObjectInfo], adopted: Collection[str]) -> Manifest:
     return Manifest(
         step=request.step,
         prefix=request.prefix,
@@ -187,7 +191,13 @@ def _manifest(request: SaveRequest, objects: Sequence[ObjectInfo]) -> Manifest:
         writer=request.claim.writer,
         metrics=request.metrics,
         objects=tuple(
-            ManifestObject(key=each.key, size=each.size, crc32c=_crc(each), version=each.version)
+            ManifestObject(
+                key=each.key,
+                size=each.size,
+                crc32c=_crc(each),
+                version=each.version,
+                adopted=each.key in adopted,
+            )
             for each in objects
         ),
     )

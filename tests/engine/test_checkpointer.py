@@ -328,6 +328,22 @@ async def test_a_checkpoint_that_tensorflow_wrote_with_the_same_bytes_is_adopted
     assert b"".join([b async for b in run.store.get("ckpt-7.meta")]) == b"their graph"
 
 
+async def test_what_was_adopted_outlives_its_checkpoint() -> None:
+    run = Run()
+    for name, data in content(7).items():
+        if name != "meta":
+            await put(run, f"ckpt-7.{name}", data)
+    async with Checkpointer(run.url, retention=KeepLast(1)) as checkpointer:
+        for step in (7, 8):
+            assert isinstance(await (await checkpointer.submit(Pinned(step))), Committed)
+            await checkpointer.wait()
+    assert await run.committed() == [8]
+    assert {key for key in await run.keys() if key.startswith("ckpt-7")} == {
+        "ckpt-7.data-00000-of-00001",
+        "ckpt-7.index",
+    }
+
+
 async def test_a_listener_that_raises_or_hangs_touches_nobody_else() -> None:
     run = Run()
     seen: list[int] = []
