@@ -1,7 +1,7 @@
 """The sweep: find what dead writers of a run left in its store, and remove it.
 
 Only what an intent or a tombstone of ours accounts for, open uploads of checkpoints with one, and
-holds of readers that have not renewed them;
+leases and holds of savers and readers that have not renewed them;
 never a committed checkpoint, an object of somebody else's, or what a living saver is sending.
 """
 
@@ -17,6 +17,7 @@ from ackpt.backends.base import Backend, MultipartBackend, ObjectInfo, UploadInf
 from ackpt.checkpoint.delete import TOMBSTONE_SUFFIX
 from ackpt.checkpoint.hold import is_over
 from ackpt.checkpoint.intent import SUFFIX as INTENT_SUFFIX
+from ackpt.checkpoint.lease import KEY as LEASE_KEY
 from ackpt.checkpoint.lease import is_leased
 from ackpt.checkpoint.manifest import SUFFIX as MANIFEST_SUFFIX
 from ackpt.checkpoint.manifest import split_prefix
@@ -83,6 +84,9 @@ def orphans(
             Orphan(kind="upload", key=each.key, size=0, reason=reason, upload_id=each.upload_id)
             for each in open_ones
         ]
+    lease = by_key.get(LEASE_KEY)
+    if lease is not None and not leased and _is_old(lease.modified, before):
+        found.append(Orphan(kind="object", key=LEASE_KEY, size=lease.size, reason="its saver is gone"))
     found += [
         Orphan(kind="object", key=info.key, size=info.size, reason="its reader is gone")
         for key, info in sorted(by_key.items())

@@ -125,6 +125,15 @@ async def test_what_a_living_saver_may_be_sending_is_left_alone() -> None:
     assert {each.key.split(".")[1] for each in found} == {"ckpt-1", "ckpt-3"}
 
 
+async def test_the_lease_of_a_saver_that_is_gone_is_removed() -> None:
+    store = MemoryBackend()
+    await renew_lease(store, writer="w")
+    assert await find_orphans(store, older_than=timedelta(0), now=datetime.now(UTC) + EXPIRES / 2) == []
+    assert await find_orphans(store, older_than=3 * DAY, now=LATER) == []
+    await remove_orphans(store, await find(store))
+    assert await keys(store) == set()
+
+
 async def test_a_lease_ends_by_its_age() -> None:
     store = MemoryBackend()
     assert not await is_leased(store)
