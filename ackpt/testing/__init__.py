@@ -1,6 +1,6 @@
-"""The test kit, for backend authors too: a conformance suite and a fault-injecting backend.
+"""The test kit, for backend authors too: a conformance suite, faults, and whole saves through them.
 
-The suite needs pytest; the faults do not. So each name is loaded when it is first used.
+The suites need pytest; the faults do not. So each name is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         FaultyUpload,
         inject,
     )
+    from ackpt.testing.scenarios import Scenarios
     from ackpt.testing.script import FaultScript, On, RandomFaults, Script
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "RandomFaults",
     "Request",
     "Reset",
+    "Scenarios",
     "Script",
     "SimulatedCrash",
     "Slow",
@@ -73,6 +75,7 @@ _HOMES = {
     "FaultyMultipartBackend": "faulty",
     "FaultyUpload": "faulty",
     "inject": "faulty",
+    "Scenarios": "scenarios",
     "FaultScript": "script",
     "On": "script",
     "RandomFaults": "script",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from types import TracebackType
-from typing import ClassVar, Self, TypeVar
+from typing import ClassVar, Final, Self, TypeVar
 
 import pytest
 
@@ -32,6 +33,8 @@ MakeBackend = Callable[[], Backend]
 
 T = TypeVar("T")
 
+_MARK: Final = "ackpt_law"
+
 
 class Laws:
     """Be the base of classes of laws."""
@@ -44,19 +47,32 @@ class Laws:
 
 
 L = TypeVar("L", bound=Laws)
-Check = Callable[[L, "Scene"], Awaitable[None]]
+S = TypeVar("S")
 Law = Callable[[L, MakeBackend], Awaitable[None]]
 
 
-def law(check: Check[L]) -> Law[L]:
+def law(check: Callable[[L, Scene], Awaitable[None]]) -> Law[L]:
     """Make a test of a check: in a scene of its own, bounded in time, or excused by `cannot`."""
+    return make_law(check, Scene)
+
+
+def is_law(value: object) -> bool:
+    """Tell whether something, an attribute of a class, is a law."""
+    return inspect.isfunction(value) and _MARK in vars(value)
+
+
+def make_law(
+    check: Callable[[L, S], Awaitable[None]],
+    scene_of: Callable[[MakeBackend], AbstractAsyncContextManager[S]],
+) -> Law[L]:
+    """Make a test of a check that plays in what `scene_of` makes."""
     name: str = getattr(check, "__name__", "")
 
     async def run(self: L, make_backend: MakeBackend) -> None:
         reason = self.cannot.get(name)
         if reason is not None:
             pytest.xfail(f"cannot, because {reason}")
-        async with asyncio.timeout(self.law_timeout_secs), Scene(make_backend) as scene:
+        async with asyncio.timeout(self.law_timeout_secs), scene_of(make_backend) as scene:
             await check(self, scene)
 
     # Not `functools.wraps`: pytest would follow `__wrapped__` and look for a fixture 'scene'.
@@ -64,6 +80,7 @@ def law(check: Check[L]) -> Law[L]:
     run.__qualname__ = getattr(check, "__qualname__", name)
     run.__doc__ = check.__doc__
     run.__module__ = check.__module__
+    vars(run)[_MARK] = True
     return run
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ackpt.options import TransferOptions
 from ackpt.transfer.budget import Budget
+from ackpt.transfer.clock import REAL, clock
 from ackpt.transfer.retry import Deadline, Retry
 
 
@@ -26,9 +27,11 @@ class Transfer:
         """Make the transfer of one save that starts now, in `budget` or in one of its own."""
         if budget is None:
             budget = Budget(connections=options.connections, memory_bytes=options.memory_bytes)
+        now = clock.get(REAL)
         retry = Retry(
             attempts=options.attempts,
-            deadline=Deadline(options.retry_secs),
+            deadline=Deadline(options.retry_secs, clock=now.time),
             stall_secs=options.stall_secs,
+            sleep=now.sleep,
         )
         return cls(options=options, budget=budget, retry=retry)

@@ -11,6 +11,7 @@ from ackpt.errors import (
     ChecksumMismatchError,
     ConditionFailedError,
     NotFoundError,
+    StorageError,
     TransientError,
 )
 from ackpt.transfer.checksum import combine
@@ -52,10 +53,9 @@ class ReliableUpload(Upload):
                 receipt = await self._inner.put_part(number, WatchedBody(body, watch))
             sent = await body.crc32c()
             if receipt.size != body.size or receipt.crc32c not in (None, sent):
-                raise ChecksumMismatchError(
+                raise self._damaged(
                     f"part {number} of {self.key}: sent {body.size} bytes with crc32c {sent:08x}, the store "
-                    f"received {_describe(receipt)}",
-                    key=self.key,
+                    f"received {_describe(receipt)}"
                 )
             self._sent[number] = sent
             return receipt
@@ -67,6 +67,10 @@ class ReliableUpload(Upload):
         except AckptError as error:
             error.add_note(f"at {what}")
             raise
+
+    def _damaged(self, found: str) -> StorageError:
+        """Make the error of a part that arrived with other bytes: it is sent again."""
+        return ChecksumMismatchError(found, key=self.key)
 
     async def parts(self) -> Sequence[PartReceipt]:
         """Return the parts the store has."""
@@ -125,6 +129,10 @@ class ReliableUpload(Upload):
 
 class ReliableSequentialUpload(ReliableUpload, SequentialUpload):
     """Be reliable, in order."""
+
+    def _damaged(self, found: str) -> StorageError:
+        """Make the error of a part that arrived with other bytes: none can be taken back, so all is lost."""
+        return NotFoundError(f"{found}; the upload cannot be completed", key=self.key)
 
 
 def _describe(receipt: PartReceipt) -> str:

@@ -1,0 +1,41 @@
+"""Whole saves through faults, on every backend."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import pytest
+
+from ackpt.backends import open_backend
+from ackpt.testing import Scenarios
+from ackpt.testing.law import MakeBackend
+from tests.backends.test_gs_conformance import maker
+from tests.servers.gcs import GCSServer
+
+
+class TestMemory(Scenarios):
+    every_request = True
+
+    @pytest.fixture
+    def make_backend(self) -> MakeBackend:
+        url = f"memory://{uuid.uuid4()}/run"
+        return lambda: open_backend(url)
+
+
+class TestFile(Scenarios):
+    @pytest.fixture
+    def make_backend(self, tmp_path: Path) -> MakeBackend:
+        return lambda: open_backend(tmp_path / "bucket")
+
+
+class TestGSMultipart(Scenarios):
+    @pytest.fixture
+    def make_backend(self, gs_server: GCSServer, gs_bucket: str) -> MakeBackend:
+        return maker(gs_server, gs_bucket)
+
+
+class TestGSResumable(Scenarios):
+    @pytest.fixture
+    def make_backend(self, gs_server: GCSServer, gs_bucket: str) -> MakeBackend:
+        return maker(gs_server, gs_bucket, upload="resumable")
