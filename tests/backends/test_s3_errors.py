@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -331,9 +332,15 @@ async def test_after_aclose_every_request_is_a_closed_error(s3_server: S3Server,
 
 
 async def test_a_wait_for_an_answer_has_a_limit() -> None:
+    gone = asyncio.Event()
+
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
+        with suppress(ConnectionError):
+            await reader.read()
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        gone.set()
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     async with server:
@@ -342,3 +349,5 @@ async def test_a_wait_for_an_answer_has_a_limit() -> None:
         async with open_s3(url, "bucket", **options) as backend:
             with pytest.raises(TransientError, match="no progress"):
                 await backend.put("key", body_of(b"bytes"))
+        async with asyncio.timeout(10):
+            await gone.wait()

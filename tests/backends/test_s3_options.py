@@ -209,11 +209,13 @@ async def test_the_configured_region_is_where_it_is_asked_for(
     }
 
 
-async def test_a_bucket_that_is_nowhere_is_found_out_by_asking(amazon: S3Server) -> None:
-    backend = open_backend("s3://nowhere/run")
+async def test_a_bucket_that_is_not_there_yet_is_found_once_it_is(amazon: S3Server) -> None:
+    backend = open_backend("s3://later/run")
     for _ in range(2):
-        with pytest.raises(BucketNotFoundError, match="aws s3 mb s3://nowhere"):
+        with pytest.raises(BucketNotFoundError, match="aws s3 mb s3://later"):
             await backend.head("key")
+    amazon.create_bucket("later", region="eu-west-1")
+    await backend.put("key", body_of(b"bytes"))
     await backend.aclose()
 
 
