@@ -91,9 +91,9 @@ class CopyLaws(Laws):
 
     @law
     async def test_a_copy_is_of_exactly_that_version(self, scene: Scene) -> None:
-        """A source that was replaced, be it by the same bytes, is a NotFoundError; nothing is written."""
-        stale = await scene.put("object", b"same")
-        await scene.put("object", b"same")
+        """A source that was replaced is a NotFoundError, and nothing is written."""
+        stale = await scene.put("object", b"old")
+        await scene.put("object", b"new")
         await scene.put("there", b"there")
         for key in ["copy", "there"]:
             with pytest.raises(NotFoundError) as caught:
@@ -103,6 +103,15 @@ class CopyLaws(Laws):
             await scene.copying.copy(stale, "copy", condition=IfAbsent())
         await scene.absent("copy")
         await scene.holds("there", b"there")
+
+    @law
+    async def test_a_copy_knows_the_same_bytes_written_again(self, scene: Scene) -> None:
+        """A source that was replaced by the same bytes is another version."""
+        stale = await scene.put("object", b"same")
+        await scene.put("object", b"same")
+        with pytest.raises(NotFoundError):
+            await scene.copying.copy(stale, "copy")
+        await scene.absent("copy")
 
     @law
     async def test_a_copy_while_the_source_is_replaced_is_of_that_version(self, scene: Scene) -> None:

@@ -43,7 +43,7 @@ class ChecksTheVersionAndCopiesLater(CopyMutant):
         return await self.copy_now(source.key, key, condition)
 
 
-@caught_by("a_copy_is_of_exactly_that_version")
+@caught_by("a_copy_knows_the_same_bytes_written_again")
 class ComparesBytesInPlaceOfVersions(CopyMutant):
     async def copy(self, source: ObjectInfo, key: str, *, condition: Condition | None = None) -> ObjectInfo:
         if (await self.head(source.key)).crc32c != source.crc32c:
