@@ -69,6 +69,15 @@ async def test_a_copy_that_fails_after_200_is_an_error(s3_server: S3Server, s3_b
         assert s3_server.names(s3_bucket) == ["run/source"]
 
 
+async def test_a_store_that_refuses_checksums_copies_without(s3_server: S3Server, s3_bucket: str) -> None:
+    async with open_s3(s3_server.url, s3_bucket) as backend:
+        source = await backend.put("source", body_of(b"bytes"))
+        s3_server.change(checksums=False, refuses_checksums=True)
+        for key in ("one", "two"):
+            await backend.copy(source, key)
+    assert [entry.status for entry in s3_server.log("CopyObject")] == [501, 200, 200]
+
+
 async def test_a_source_replaced_while_it_is_copied_is_not_mixed(s3_server: S3Server, s3_bucket: str) -> None:
     async with open_s3(s3_server.url, s3_bucket) as backend:
         source = await put_large(backend)

@@ -13,6 +13,7 @@ from ackpt.backends.base import Body, IfAbsent, IfVersion
 from ackpt.backends.s3.chunked import CHUNK_BYTES, chunked
 from ackpt.errors import (
     AlreadyExistsError,
+    ChecksumMismatchError,
     NotFoundError,
     PermissionDeniedError,
     StorageError,
@@ -131,6 +132,24 @@ async def test_a_store_without_trailers_gets_checksums_in_front_and_is_not_asked
     assert caplog.text.count("takes no checksum behind a part") == 1
 
 
+async def test_a_store_without_checksums_of_all_bytes_keeps_those_of_the_parts(
+    s3_server: S3Server, s3_bucket: str
+) -> None:
+    s3_server.change(full_object=False)
+    pieces = [data_of(PART), b"the end"]
+    async with open_s3(s3_server.url, s3_bucket) as backend:
+        for key in ("one", "two"):
+            upload = await backend.create_upload(key)
+            receipts = await send(upload, pieces)
+            assert [receipt.crc32c for receipt in receipts] == [crc32c(piece) for piece in pieces]
+            info = await upload.complete(receipts)
+            assert (info.size, info.crc32c) == (PART + 7, None)
+            s3_server.fault("UploadPart", "corrupt")
+            with pytest.raises(ChecksumMismatchError):
+                await (await backend.create_upload(key)).put_part(1, body_of(pieces[0]))
+    assert [entry.status for entry in s3_server.log("CreateMultipartUpload")] == [400, 200, 200, 200, 200]
+
+
 @pytest.mark.parametrize("refuses", [True, False])
 async def test_a_store_without_checksums_is_found_out_and_told_once(
     s3_server: S3Server, s3_bucket: str, caplog: pytest.LogCaptureFixture, refuses: bool
@@ -146,7 +165,7 @@ async def test_a_store_without_checksums_is_found_out_and_told_once(
             info = await upload.complete(receipts)
             assert (info.size, info.crc32c) == (PART + 7, None)
             assert await read(backend, key) == b"".join(pieces)
-    assert len([entry for entry in s3_server.log() if entry.status == 501]) == (1 if refuses else 0)
+    assert len([entry for entry in s3_server.log() if entry.status == 501]) == (3 if refuses else 0)
     assert not [entry for entry in s3_server.log("UploadPart") if "x-amz-trailer" in entry.headers]
     assert caplog.text.count("keeps no crc32c") == 1
 

@@ -19,6 +19,7 @@ CRC32C_HEADER: Final = "x-amz-checksum-crc32c"
 TYPE_HEADER: Final = "x-amz-checksum-type"
 ALGORITHM_HEADER: Final = "x-amz-checksum-algorithm"
 FULL_OBJECT: Final = "FULL_OBJECT"
+COMPOSITE: Final = "COMPOSITE"
 
 
 def from_headers(headers: Mapping[str, str]) -> int | None:
@@ -38,12 +39,15 @@ def from_document(element: ET.Element) -> int | None:
 class Abilities:
     """Remember what a store has refused, so that it is told once and not asked again.
 
-    `checksums`: it takes an object's checksum in a header. `trailers`: it takes a part's checksum
-    behind the part; None as long as it has neither taken nor refused one.
+    `checksums`: it takes an object's checksum in a header. `upload_kinds`: what an upload may be
+    asked to keep, the best first: a checksum of all bytes, one of the parts' checksums, none.
+    `trailers`: it takes a part's checksum behind the part; None as long as it has neither taken nor
+    refused one.
     """
 
     def __init__(self, host: str) -> None:
         self.checksums = True
+        self.upload_kinds: tuple[str | None, ...] = (FULL_OBJECT, COMPOSITE, None)
         self.trailers: bool | None = None
         self._host = host
         self._told = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from ackpt.backends.s3.multipart import begin
 from ackpt.backends.s3.objects import quoted
 from ackpt.backends.s3.undo import undo
 from ackpt.backends.s3.upload_api import CopySource, UploadApi
+from ackpt.errors import UnsupportedError
 from ackpt.options import GiB
 
 _LARGE_BYTES: Final = 5 * GiB
@@ -42,21 +44,16 @@ class Copies:
 
         https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
         """
-        purpose = self._bucket.purpose(f"copy to {key} from", source.key)
-        settings, abilities = self._bucket.settings, self._bucket.abilities
-        # A checksum is computed where the source has none of all its bytes, and copied otherwise.
-        algorithm = {ALGORITHM_HEADER: "CRC32C"} if abilities.checksums else {}
-        ask = Ask(
-            purpose=purpose,
-            method="PUT",
-            name=self._bucket.base + key,
-            headers={**self._source(source), **settings.writing, **settings.key},
-            timeout_secs=_LONG_SECS,
-        )
-        reply = await self._bucket.send(replace(ask, headers={**ask.headers, **algorithm}))
-        root = expected(reply, "CopyObjectResult", purpose)
-        etag = xml.required(root, "ETag", purpose).strip('"')
-        return ObjectInfo(key=key, size=source.size, version=etag, crc32c=from_document(root))
+        abilities = self._bucket.abilities
+        if abilities.checksums:
+            try:
+                # A checksum is computed where the source has none of all its bytes, and copied otherwise.
+                return await self._copy(source, key, {ALGORITHM_HEADER: "CRC32C"})
+            except UnsupportedError:
+                info = await self._copy(source, key, {})
+                abilities.give_up_checksums()
+                return info
+        return await self._copy(source, key, {})
 
     async def copy_in_parts(self, source: ObjectInfo, key: str, condition: Condition | None) -> ObjectInfo:
         """Copy by a multipart upload, completed under the condition; dropped when it fails."""
@@ -76,6 +73,22 @@ class Copies:
         except BaseException:
             await undo(self._api.abort(key, upload_id))
             raise
+
+    async def _copy(self, source: ObjectInfo, key: str, headers: Mapping[str, str]) -> ObjectInfo:
+        purpose = self._bucket.purpose(f"copy to {key} from", source.key)
+        settings = self._bucket.settings
+        reply = await self._bucket.send(
+            Ask(
+                purpose=purpose,
+                method="PUT",
+                name=self._bucket.base + key,
+                headers={**self._source(source), **settings.writing, **settings.key, **headers},
+                timeout_secs=_LONG_SECS,
+            )
+        )
+        root = expected(reply, "CopyObjectResult", purpose)
+        etag = xml.required(root, "ETag", purpose).strip('"')
+        return ObjectInfo(key=key, size=source.size, version=etag, crc32c=from_document(root))
 
     def _source(self, source: ObjectInfo) -> dict[str, str]:
         name = f"{self._bucket.name}/{self._bucket.base}{source.key}"

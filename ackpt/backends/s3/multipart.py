@@ -29,7 +29,7 @@ MULTIPART_LIMITS: Final = PartLimits(min_part_bytes=5 * MiB, max_part_bytes=5 * 
 
 
 async def begin(api: UploadApi, abilities: Abilities, key: str) -> tuple[str, UploadKind]:
-    """Begin an upload with checksums, or without where the store knows none.
+    """Begin an upload with the best checksums that the store takes.
 
     Cancelled on the way, it still learns the upload's id and drops it: nobody else could.
     """
@@ -42,14 +42,19 @@ async def begin(api: UploadApi, abilities: Abilities, key: str) -> tuple[str, Up
 
 
 async def _create(api: UploadApi, abilities: Abilities, key: str) -> tuple[str, UploadKind]:
-    if abilities.checksums:
+    """Ask for checksums of one kind after the other, until the store does not refuse; then stay with it."""
+    kinds = abilities.upload_kinds
+    for number, kind in enumerate(kinds):
         try:
-            return await api.create(key, checksums=True)
-        except UnsupportedError:
-            begun = await api.create(key, checksums=False)
-            abilities.give_up_checksums()
+            begun = await api.create(key, kind)
+        except StorageError as error:
+            # Refused for what it says, not for who asks or where.
+            if type(error) not in (StorageError, UnsupportedError) or kind is None:
+                raise
+        else:
+            abilities.upload_kinds = kinds[number:]
             return begun
-    return await api.create(key, checksums=False)
+    raise AssertionError("the last kind is none at all, and its refusal is raised")
 
 
 async def _drop(api: UploadApi, key: str, request: asyncio.Task[tuple[str, UploadKind]]) -> None:

@@ -74,15 +74,20 @@ class UploadApi:
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
 
-    async def create(self, key: str, *, checksums: bool) -> tuple[str, UploadKind]:
+    async def create(self, key: str, checksums: str | None) -> tuple[str, UploadKind]:
         """Begin an upload; return its id, and which checksums the store says it keeps.
+
+        `checksums` is the type to ask for, None for none; "composite" is what a store makes of an
+        algorithm without a type.
 
         https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateMultipartUpload.html
         """
         purpose = self._bucket.purpose("begin an upload of", key, Subject.BUCKET)
         asked = {"content-type": "application/octet-stream"}
-        if checksums:
-            asked |= {ALGORITHM_HEADER: "CRC32C", TYPE_HEADER: FULL_OBJECT}
+        if checksums is not None:
+            asked[ALGORITHM_HEADER] = "CRC32C"
+        if checksums == FULL_OBJECT:
+            asked[TYPE_HEADER] = FULL_OBJECT
         settings = self._bucket.settings
         reply = await self._bucket.send(
             Ask(

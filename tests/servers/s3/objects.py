@@ -62,6 +62,9 @@ class Objects:
         headers = {**_described(stored), "Content-Length": str(len(stored.data))}
         if call.headers.get("x-amz-checksum-mode") == "ENABLED":
             headers.update(checksum_headers(stored.crc32c))
+            if stored.composite is not None:
+                headers["x-amz-checksum-crc32c"] = stored.composite
+                headers["x-amz-checksum-type"] = "COMPOSITE"
         return web.Response(headers=headers)
 
     def delete(self, call: Call) -> web.Response:

@@ -66,6 +66,7 @@ class Stored:
     data: bytes = field(repr=False)
     etag: str
     crc32c: int | None
+    composite: str | None = None
     headers: Mapping[str, str]
     key_md5: str | None = None
     moment: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -77,11 +78,17 @@ class Upload:
 
     name: str
     checksums: bool
+    composite: bool
     headers: Mapping[str, str]
     key_md5: str | None
     parts: dict[int, Part] = field(default_factory=dict)
     id: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     moment: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def kind(self) -> str:
+        """Return the type of its checksums."""
+        return "COMPOSITE" if self.composite else "FULL_OBJECT"
 
 
 @dataclass(slots=True, kw_only=True)

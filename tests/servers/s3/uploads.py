@@ -44,18 +44,19 @@ class Uploads:
         upload = Upload(
             name=call.name,
             checksums=self._features.checksums and algorithm is not None,
+            composite=call.headers.get("x-amz-checksum-type", "COMPOSITE") == "COMPOSITE",
             headers=kept_headers(call),
             key_md5=key_of(call.headers),
         )
-        if upload.checksums and call.headers.get("x-amz-checksum-type") != "FULL_OBJECT":
-            raise invalid("this test server knows checksums of the full object alone")
+        if upload.checksums and not upload.composite and not self._features.full_object:
+            raise invalid("The FULL_OBJECT checksum type cannot be used with the crc32c checksum algorithm.")
         call.bucket.uploads[upload.id] = upload
         root = ET.Element("InitiateMultipartUploadResult", xmlns=NAMESPACE)
         ET.SubElement(root, "UploadId").text = upload.id
         response = document(root)
         if upload.checksums:
             response.headers["x-amz-checksum-algorithm"] = "CRC32C"
-            response.headers["x-amz-checksum-type"] = "FULL_OBJECT"
+            response.headers["x-amz-checksum-type"] = upload.kind
         return response
 
     def put_part(self, call: Call) -> web.Response:
@@ -104,7 +105,7 @@ class Uploads:
         root = ET.Element("ListPartsResult", xmlns=NAMESPACE)
         if upload.checksums:
             ET.SubElement(root, "ChecksumAlgorithm").text = "CRC32C"
-            ET.SubElement(root, "ChecksumType").text = "FULL_OBJECT"
+            ET.SubElement(root, "ChecksumType").text = upload.kind
         ET.SubElement(root, "IsTruncated").text = "true" if len(page) < len(numbers) else "false"
         if page:
             ET.SubElement(root, "NextPartNumberMarker").text = str(page[-1])
@@ -125,7 +126,7 @@ class Uploads:
         """
         upload_id = call.query["uploadId"]
         if call.bucket.completed.get(upload_id, ("", ""))[0] == call.name:
-            return _completed(call.bucket.completed[upload_id][1], None)
+            return _completed(call.bucket.completed[upload_id][1], None, None)
         upload = self._find(call)
         check_key(key_of(call.headers), upload.key_md5)
         if call.request.content_type == "application/x-www-form-urlencoded":
@@ -135,18 +136,24 @@ class Uploads:
         if call.headers.get("x-amz-mp-object-size", str(len(data))) != str(len(data)):
             raise invalid("The provided 'x-amz-mp-object-size' header does not match what was computed")
         kind = call.headers.get("x-amz-checksum-type")
-        if kind is not None and (kind == "FULL_OBJECT") != upload.checksums:
+        if kind is not None and (not upload.checksums or kind != upload.kind):
             raise Problem(400, "BadDigest", "The checksum type does not match that of the upload.")
         check_write(call.headers, call.bucket.objects.get(call.name), self._features.conditions)
         digests = b"".join(md5(part.data).digest() for part in chosen)
         etag = f"{md5(digests).hexdigest()}-{len(chosen)}"
-        value = crc32c(data) if upload.checksums else None
+        value = crc32c(data) if upload.checksums and not upload.composite else None
+        composite = _composite(chosen) if upload.checksums and upload.composite else None
         call.bucket.objects[call.name] = Stored(
-            data=data, etag=etag, crc32c=value, headers=upload.headers, key_md5=upload.key_md5
+            data=data,
+            etag=etag,
+            crc32c=value,
+            composite=composite,
+            headers=upload.headers,
+            key_md5=upload.key_md5,
         )
         del call.bucket.uploads[upload_id]
         call.bucket.completed[upload_id] = (call.name, etag)
-        return _completed(etag, value)
+        return _completed(etag, value, composite)
 
     def abort(self, call: Call) -> web.Response:
         """https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html"""
@@ -227,8 +234,20 @@ def _chosen(call: Call, upload: Upload) -> list[Part]:
     return chosen
 
 
-def _completed(etag: str, value: int | None) -> web.Response:
+def _composite(parts: list[Part]) -> str:
+    """Return the checksum of the parts' checksums, with their number.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
+    """
+    values = [part.crc32c for part in parts if part.crc32c is not None]
+    return f"{encoded(crc32c(b''.join(value.to_bytes(4, 'big') for value in values)))}-{len(parts)}"
+
+
+def _completed(etag: str, value: int | None, composite: str | None) -> web.Response:
     root = ET.Element("CompleteMultipartUploadResult", xmlns=NAMESPACE)
     ET.SubElement(root, "ETag").text = f'"{etag}"'
     checksum_elements(root, value)
+    if composite is not None:
+        ET.SubElement(root, "ChecksumCRC32C").text = composite
+        ET.SubElement(root, "ChecksumType").text = "COMPOSITE"
     return document(root)
