@@ -1,6 +1,6 @@
 """A storage URL, taken apart: `scheme://bucket/path?option=value`; nothing here knows a store.
 
-Only `file` (a path, no bucket) and `memory` (the bucket may be empty) are read differently.
+Only `file` (a path, no bucket), `memory` and `fsspec+…` (the bucket may be empty) are read differently.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class StorageURL:
         if scheme == "file":
             path = _file_path(split.netloc, split.path)
             return cls(scheme=scheme, bucket="", path=path, options=options)
-        if scheme != "memory" and not split.netloc:
+        if scheme != "memory" and not scheme.startswith("fsspec+") and not split.netloc:
             raise InvalidURLError(f"no bucket in a {scheme} URL; expected {scheme}://bucket/path")
         path = _decode(split.path, scheme).removeprefix("/").rstrip("/")
         return cls(scheme=scheme, bucket=_decode(split.netloc, scheme), path=path, options=options)

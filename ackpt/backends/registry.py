@@ -52,6 +52,7 @@ class _BuiltIn:
 _BUILT_IN: Mapping[str, _BuiltIn] = MappingProxyType(
     {
         "file": _BuiltIn(module="ackpt.backends.file", name="FileBackend"),
+        "fsspec+": _BuiltIn(module="ackpt.backends.fsspec", name="FsspecBackend", extra="fsspec"),
         "gs": _BuiltIn(module="ackpt.backends.gs", name="GSBackend", extra="gs"),
         "memory": _BuiltIn(module="ackpt.backends.memory", name="MemoryBackend"),
         "s3": _BuiltIn(module="ackpt.backends.s3", name="S3Backend", extra="s3"),

@@ -14,6 +14,7 @@ from docs.generate.markdown import NOTE, join, sentences, table
 
 _OPTIONS_OF = {
     "file": "ackpt.backends.file:FileOptions",
+    "fsspec+": "ackpt.backends.fsspec.options:FsspecOptions",
     "gs": "ackpt.backends.gs.options:GSOptions",
     "memory": "ackpt.backends.memory:MemoryOptions",
     "s3": "ackpt.backends.s3.options:S3Options",
@@ -36,15 +37,20 @@ def page() -> str:
         "An option is written into the URL's query: `gs://bucket/run?part_size=64MiB&concurrency=16`.\n"
         "An unknown option, or a value out of range, is an `InvalidOptionError` before anything is sent, "
         "and its message lists the valid ones.\n"
-        f"Schemes that are built in: {', '.join(f'`{scheme}://`' for scheme in schemes)}; "
+        f"Schemes that are built in: {', '.join(f'`{_written(scheme)}`' for scheme in schemes)}; "
         "a plain path is a `file://` URL.",
         "## Every URL",
         *_options(TransferOptions),
     ]
     for scheme in schemes:
         module, _, name = _OPTIONS_OF[scheme].partition(":")
-        parts += [f"## {scheme}://", *_options(getattr(importlib.import_module(module), name))]
+        parts += [f"## {_written(scheme)}", *_options(getattr(importlib.import_module(module), name))]
     return join(parts)
+
+
+def _written(scheme: str) -> str:
+    """Write a scheme as a URL begins; one that ends in a plus stands for a family."""
+    return f"{scheme}…://" if scheme.endswith("+") else f"{scheme}://"
 
 
 def _options(kind: type[DataclassInstance]) -> Iterator[str]:

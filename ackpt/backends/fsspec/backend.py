@@ -1,0 +1,164 @@
+"""The backend on an fsspec filesystem: blocking calls on worker threads, whole files moved into place."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import suppress
+from typing import Final, ParamSpec, Self, TypeVar
+
+from ackpt.backends.base import Backend, Body, Condition, ObjectInfo, SingleWriter
+from ackpt.backends.fsspec.errors import translated
+from ackpt.backends.fsspec.options import Opener, filesystem_opener, read_fsspec_options
+from ackpt.backends.fsspec.place import Aside, Place
+from ackpt.errors import ChecksumMismatchError
+from ackpt.options import MiB
+from ackpt.url import StorageURL
+
+_log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_PIECE_BYTES: Final = 1 * MiB
+"""What is handed to a worker at a time: a hop to a thread for every block would cost too much."""
+_LEAVE_SECS: Final = 30.0
+
+
+class FsspecBackend(SingleWriter, Backend):
+    """Be the files below `fsspec+<protocol>://…`, on any filesystem of fsspec.
+
+    An object is written under a name aside and moved into place when it is whole, so that readers
+    see all of it or nothing, as far as the filesystem's move does. Conditions are looked at just
+    before the move: correct for one writer. A version is what the filesystem tells of a file
+    (ETag, time, size). It reports no checksum; `verify` reads back instead.
+    """
+
+    def __init__(self, opener: Opener, *, verify: bool, name: str) -> None:
+        """Make the backend; `opener` is called at the first request, on a worker."""
+        self._opener = opener
+        self._verify = verify
+        self._name = name
+        self._place: Place | None = None
+        self._opening = asyncio.Lock()
+
+    @classmethod
+    def from_url(cls, url: StorageURL) -> Self:
+        """Make a backend for `fsspec+<protocol>://…?fs.argument=value`.
+
+        Raises:
+            UnknownSchemeError, MissingDependencyError: fsspec cannot make such a filesystem.
+            InvalidOptionError: an option that is unknown, or a credential.
+        """
+        return cls(filesystem_opener(url), verify=read_fsspec_options(url).verify, name=str(url))
+
+    async def put(self, key: str, body: Body, *, condition: Condition | None = None) -> ObjectInfo:
+        """Write one object aside and move it into place; see `Backend.put`.
+
+        Raises:
+            ChecksumMismatchError: other bytes are read back than were written; no reader sees them.
+        """
+        place = await self._ready()
+        with translated(key):
+            place.path(key)
+            await _call(place.check, key, condition)
+            aside = place.aside()
+            try:
+                await _call(aside.open)
+                async for piece in _pieces(body):
+                    await _call(aside.write, piece)
+                await _call(aside.close)
+                if self._verify:
+                    await _compare(key, aside, body)
+                info = await _call(aside.publish, key, condition)
+            except BaseException:
+                await _discard(aside)
+                raise
+        return info
+
+    async def get(self, key: str, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
+        """Iterate over an object's bytes; see `Backend.get`."""
+        place = await self._ready()
+        with translated(key):
+            size = (await _call(place.status, key)).size
+            pieces = place.read(key, start, size if stop is None else min(stop, size), _PIECE_BYTES)
+            try:
+                while (piece := await _call(_next, pieces)) is not None:
+                    yield piece
+            finally:
+                with suppress(RuntimeError, ValueError):  # a read that was left behind is still at it
+                    pieces.close()  # type: ignore[attr-defined]
+
+    async def head(self, key: str) -> ObjectInfo:
+        """Describe the object; see `Backend.head`."""
+        place = await self._ready()
+        with translated(key):
+            return await _call(place.status, key)
+
+    async def list(self, prefix: str = "") -> AsyncGenerator[ObjectInfo, None]:
+        """Iterate over the objects; see `Backend.list`. All of them are held in memory."""
+        place = await self._ready()
+        with translated(prefix):
+            found = await _call(place.walk, prefix)
+        for info in found:
+            yield info
+
+    async def delete(self, key: str) -> None:
+        """Delete the object; see `Backend.delete`."""
+        place = await self._ready()
+        with translated(key):
+            await _call(place.remove, key)
+
+    async def _ready(self) -> Place:
+        async with self._opening:
+            if self._place is None:
+                with translated(self._name):
+                    self._place = Place(*await _call(self._opener))
+            return self._place
+
+
+async def _compare(key: str, aside: Aside, body: Body) -> None:
+    """Read back what was written, and compare it with what was sent."""
+    sent = await body.crc32c()
+    found = await _call(aside.checksum, body.size, _PIECE_BYTES)
+    if found != sent:
+        raise ChecksumMismatchError(
+            f"{key}: wrote {body.size} bytes with crc32c {sent:08x}, read back {found:08x}", key=key
+        )
+
+
+async def _pieces(body: Body) -> AsyncGenerator[bytes, None]:
+    """Iterate over a body in pieces that are worth a hop to a thread."""
+    held = bytearray()
+    async for block in body:
+        held += block
+        if len(held) >= _PIECE_BYTES:
+            yield bytes(held)
+            held.clear()
+    if held:
+        yield bytes(held)
+
+
+def _next(pieces: Iterator[bytes]) -> bytes | None:
+    return next(pieces, None)
+
+
+async def _call(call: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """Run a blocking call on a worker; when cancelled, wait for it: nothing works behind our back."""
+    work = asyncio.ensure_future(asyncio.to_thread(call, *arguments, **options))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work], timeout=_LEAVE_SECS)
+        if work.done() and not work.cancelled():
+            work.exception()  # it is the cancellation that counts
+        raise
+
+
+async def _discard(aside: Aside) -> None:
+    """Remove a file aside; what cannot be removed is of no harm there, and is logged."""
+    try:
+        await _call(aside.discard)
+    except Exception as error:
+        _log.debug("a file aside could not be removed: %s", error)
