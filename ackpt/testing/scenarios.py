@@ -16,6 +16,7 @@ from ackpt.testing.faults import (
     ExpiredUpload,
     Fault,
     LostReply,
+    Request,
     Reset,
     Slow,
     Stall,
@@ -202,7 +203,7 @@ class Scenarios(Suite):
     @scenario
     async def test_an_outage_from_any_request_on_harms_nothing(self, run: Rehearsal) -> None:
         """A store that answers nothing any more, or refuses us, fails a save by name; the next save mends."""
-        for place, fault in await self._places(run, [Unavailable(503), ExpiredToken()]):
+        for place, fault in await self._places(run, [Unavailable(503), ExpiredToken()], _operation):
             take = await run.save(On(fault=fault, skip=place, times=None))
             refused = {request.key for request in take.script.log if request.fault is not None}
             assert refused, f"no request came at place {place}"
@@ -212,11 +213,15 @@ class Scenarios(Suite):
 
     async def _at_each_request(self, run: Rehearsal, faults: Sequence[Fault], operation: str = "*") -> None:
         """Save a small step with a fault at one request, for each request in turn."""
-        for place, fault in await self._places(run, faults, operation):
+        for place, fault in await self._places(run, faults, _kind, operation):
             await run.committed(await run.save(On(operation=operation, fault=fault, skip=place)))
 
     async def _places(
-        self, run: Rehearsal, faults: Sequence[Fault], operation: str = "*"
+        self,
+        run: Rehearsal,
+        faults: Sequence[Fault],
+        kind: Callable[[Request], object],
+        operation: str = "*",
     ) -> list[tuple[int, Fault]]:
         """Choose the requests that get a fault, by their places in the row, and which fault."""
         await run.committed(await run.save())
@@ -225,10 +230,20 @@ class Scenarios(Suite):
         requests = take.script.requests(operation)
         if self.every_request:
             return [(place, fault) for place in range(len(requests)) for fault in faults]
-        kinds: dict[tuple[str, str], int] = {}
+        kinds: dict[object, int] = {}
         for place, request in enumerate(requests):
-            kinds.setdefault((request.operation, re.sub(r"\d+", "", request.key)), place)
+            kinds.setdefault(kind(request), place)
         return list(zip(kinds.values(), cycle(faults), strict=False))
+
+
+def _kind(request: Request) -> object:
+    """Tell requests apart, but not those of two steps."""
+    return request.operation, re.sub(r"\d+", "", request.key)
+
+
+def _operation(request: Request) -> object:
+    """Tell operations apart."""
+    return request.operation
 
 
 def _data(run: Rehearsal, fault: Fault, times: int | None = 1) -> On:

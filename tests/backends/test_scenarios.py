@@ -10,8 +10,10 @@ import pytest
 from ackpt.backends import open_backend
 from ackpt.testing import Scenarios
 from ackpt.testing.law import MakeBackend
+from tests.backends.s3_support import url_of
 from tests.backends.test_gs_conformance import maker
 from tests.servers.gcs import GCSServer
+from tests.servers.s3 import S3Server
 
 
 class TestMemory(Scenarios):
@@ -39,3 +41,9 @@ class TestGSResumable(Scenarios):
     @pytest.fixture
     def make_backend(self, gs_server: GCSServer, gs_bucket: str) -> MakeBackend:
         return maker(gs_server, gs_bucket, upload="resumable")
+
+
+class TestS3(Scenarios):
+    @pytest.fixture
+    def make_backend(self, s3_server: S3Server, s3_bucket: str) -> MakeBackend:
+        return lambda: open_backend(url_of(s3_server.url, s3_bucket))
