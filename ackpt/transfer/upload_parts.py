@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -17,7 +18,7 @@ from ackpt.backends.base import (
     Upload,
 )
 from ackpt.errors import ConditionFailedError, NotFoundError
-from ackpt.transfer.checksum import combine
+from ackpt.transfer.checksum import combine, crc32c
 from ackpt.transfer.clean_up import clean_up
 from ackpt.transfer.fan_out import fan_out
 from ackpt.transfer.plan import Part
@@ -78,6 +79,8 @@ class PartsUpload:
                 limit=1 if isinstance(upload, SequentialUpload) else self.source.budget.connections,
             )
             info = await upload.complete([receipt for receipt, _ in sent], condition=condition)
+            if info.crc32c is None and any(receipt.crc32c is None for receipt, _ in stored.values()):
+                info = replace(info, crc32c=await self._read_back())
         except BaseException as error:
             lost = isinstance(error, (ConditionFailedError, NotFoundError))  # no resume would mend it
             if lost or not (resumable and self.keep_upload):
@@ -93,32 +96,42 @@ class PartsUpload:
             whole = combine(whole, value, part.size)
         return info, whole
 
-    async def _stored(self, upload: Upload) -> Mapping[int, PartReceipt]:
-        """Return the receipts of the parts that the store has, and that equal the file's, by number."""
+    async def _stored(self, upload: Upload) -> Mapping[int, tuple[PartReceipt, int]]:
+        """Return what the store has that equals the file: receipts, and the file's CRC-32C, by number.
+
+        A store that tells no checksum of a part is believed, if the size is right: a damaged part
+        shows in the checksum of the whole, and then all are sent again.
+        """
         receipts = {receipt.number: receipt for receipt in await upload.parts()}
 
-        async def same(part: Part) -> bool:
+        async def compare(part: Part) -> tuple[PartReceipt, int] | None:
             receipt = receipts.get(part.number)
-            if receipt is None or receipt.size != part.size or receipt.crc32c is None:
-                return False
-            return receipt.crc32c == await self.source.checksum(part)
+            if receipt is None or receipt.size != part.size:
+                return None
+            value = await self.source.checksum(part)
+            return (receipt, value) if receipt.crc32c in (None, value) else None
 
-        kept = await fan_out([partial(same, part) for part in self.plan], limit=_CHECKS_AT_ONCE)
-        return {
-            part.number: receipts[part.number] for part, keep in zip(self.plan, kept, strict=True) if keep
-        }
+        found = await fan_out([partial(compare, part) for part in self.plan], limit=_CHECKS_AT_ONCE)
+        return {same[0].number: same for same in found if same is not None}
 
     async def _put_part(
-        self, upload: Upload, part: Part, stored: Mapping[int, PartReceipt]
+        self, upload: Upload, part: Part, stored: Mapping[int, tuple[PartReceipt, int]]
     ) -> tuple[PartReceipt, int]:
         """Send a part, unless the store has it; return its receipt and CRC-32C."""
-        receipt = stored.get(part.number)
-        if receipt is not None and receipt.crc32c is not None:
+        if part.number in stored:
             self.progress.add(part.size)
-            return receipt, receipt.crc32c
+            return stored[part.number]
         async with self.source.budget.connection():
             with self.source.body(part) as body:
                 receipt = await upload.put_part(part.number, body)
                 value = await body.crc32c()
         self.progress.add(part.size)
         return receipt, value
+
+    async def _read_back(self) -> int:
+        """Return the CRC-32C of the object, whose store tells none, not even of parts taken over."""
+        value = 0
+        async with aclosing(self.store.get(self.source.key)) as blocks:
+            async for block in blocks:
+                value = crc32c(block, value)
+        return value

@@ -224,17 +224,35 @@ async def test_a_resumed_part_with_other_bytes_or_another_size_is_sent_again(
     assert stored(backend, file) == content(file)
 
 
-async def test_a_resumed_part_without_a_checksum_is_sent_again(staged: Stage, transfer: Transfer) -> None:
+def forget_checksums(receipts: list[PartReceipt]) -> list[PartReceipt]:
+    return [replace(receipt, crc32c=None) for receipt in receipts]
+
+
+async def test_a_resumed_part_without_a_checksum_is_not_sent_again(staged: Stage, transfer: Transfer) -> None:
     backend, file = ScriptedBackend(), staged(LARGE)
     upload_id = await interrupted(backend, file, transfer, after_parts=3)
-
-    def forget(receipts: list[PartReceipt]) -> list[PartReceipt]:
-        return [replace(receipt, crc32c=None) for receipt in receipts]
-
-    backend.script.turns = [Turn(request="parts", alter=forget)]
-    await upload_object(backend, file, transfer, upload_id=upload_id)
-    assert backend.requests.count("put_part") == 5
+    have = len(backend.store.uploads[upload_id].parts)
+    backend.script.turns = [Turn(request="parts", alter=forget_checksums)]
+    info = await upload_object(backend, file, transfer, upload_id=upload_id)
+    assert backend.requests.count("put_part") == 5 - have
     assert stored(backend, file) == content(file)
+    assert info.crc32c == crc32c(content(file))
+
+
+@pytest.mark.parametrize("reports_crc32c", [True, False])
+async def test_a_resumed_part_that_is_damaged_shows_in_the_whole_and_all_is_sent_again(
+    staged: Stage, transfer: Transfer, reports_crc32c: bool
+) -> None:
+    backend, file = ScriptedBackend(), staged(LARGE)
+    backend.reports_crc32c = reports_crc32c
+    upload = await backend.create_upload(file.key)
+    await upload.put_part(1, BytesBody(bytes(PART_BYTES)))
+    backend.requests.clear()
+    backend.script.turns = [Turn(request="parts", alter=forget_checksums)]
+    info = await upload_object(backend, file, transfer, condition=IfAbsent(), upload_id=upload.id)
+    assert backend.requests.count("put_part") == 4 + 5
+    assert stored(backend, file) == content(file)
+    assert info.crc32c == crc32c(content(file))
 
 
 async def test_a_resumed_upload_that_has_expired_starts_again(staged: Stage, transfer: Transfer) -> None:
