@@ -9,6 +9,7 @@ orphans (`list_uploads`) finds it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
@@ -26,16 +27,25 @@ from ackpt.backends.base import (
     Upload,
     UploadInfo,
 )
-from ackpt.errors import ConditionFailedError, NotFoundError, TransientError, UnsupportedError
+from ackpt.errors import (
+    ConditionFailedError,
+    NotFoundError,
+    StorageError,
+    TransientError,
+    UnsupportedError,
+)
 from ackpt.options import GiB
 from ackpt.transfer.abilities import able_as
 from ackpt.transfer.checksum import crc32c
+from ackpt.transfer.clean_up import clean_up
 from ackpt.transfer.reliable_upload import ReliableSequentialUpload, ReliableUpload
 from ackpt.transfer.retry import Retry, settled
 from ackpt.transfer.stall import WatchedBody
 from ackpt.url import StorageURL
 
 T = TypeVar("T")
+
+_DROP_SECS: Final = 10.0
 
 _COPY_PATIENCE: Final = 5.0
 """A copy shows no sign of life until it is done; it has this many times the stall time, and once more
@@ -215,9 +225,21 @@ class _ReliableMultipart(_ReliableBackend, MultipartBackend):
 
     async def create_upload(self, key: str) -> Upload:
         """Begin an upload; after a lost reply the store keeps one that the sweep of orphans finds."""
-        return self._wrap(
-            await self._again(partial(self.inner.create_upload, key), what=f"new upload of {key}")
-        )
+        return self._wrap(await self._again(partial(self._begin, key), what=f"new upload of {key}"))
+
+    async def _begin(self, key: str) -> Upload:
+        """Begin an upload; cancelled on the way it still learns the id, and drops it: nobody else could."""
+        request = asyncio.create_task(self.inner.create_upload(key))
+        try:
+            return await asyncio.shield(request)
+        except asyncio.CancelledError as error:
+            await clean_up(
+                partial(_drop, request),
+                secs=_DROP_SECS,
+                after=error,
+                what=f"the new upload of {key} was not aborted",
+            )
+            raise
 
     async def open_upload(self, key: str, upload_id: str) -> Upload:
         """Go on with an upload."""
@@ -237,6 +259,14 @@ class _ReliableMultipart(_ReliableBackend, MultipartBackend):
     def _wrap(self, upload: Upload) -> Upload:
         kind = ReliableSequentialUpload if isinstance(upload, SequentialUpload) else ReliableUpload
         return kind(upload, self._retry, partial(holds, self.inner, upload.key))
+
+
+async def _drop(request: asyncio.Task[Upload]) -> None:
+    try:
+        upload = await request
+    except StorageError:
+        return  # none was begun, as far as anybody knows
+    await upload.abort()
 
 
 class _ReliableCopying(_ReliableBackend, CopyingBackend):
