@@ -85,13 +85,19 @@ class Checkpointer:
         self._overlap = overlap
         self._staging = StagingFolder(staging_folder(self._store.url, staging_dir), target=self._store.name)
         self._retainer = Retainer(retention, name=name)
-        self._route: Route = Direct(self._store, self._retainer)
-        self._fallback: Fallback | None = None
-        if fallback is not None:
-            self._fallback = Fallback(fallback, instead_of=self._store, retention=retention, name=name)
-            self._route = WithFallback(self._route, self._fallback)
         self._listeners = listeners
         self._dispatcher = Dispatcher(listeners, self._publish)
+        self._route: Route = Direct(self._store, self._retainer, self._dispatcher.let_go)
+        self._fallback: Fallback | None = None
+        if fallback is not None:
+            self._fallback = Fallback(
+                fallback,
+                instead_of=self._store,
+                retention=retention,
+                name=name,
+                before_state=self._dispatcher.let_go,
+            )
+            self._route = WithFallback(self._route, self._fallback)
         self._subscribers: list[Subscriber] = [log_event]
         self._pipeline: Pipeline | None = None
         self._errands = Errands()

@@ -47,7 +47,13 @@ class Fallback:
     """
 
     def __init__(
-        self, target: str | os.PathLike[str], *, instead_of: Store, retention: Retention, name: str
+        self,
+        target: str | os.PathLike[str],
+        *,
+        instead_of: Store,
+        retention: Retention,
+        name: str,
+        before_state: Callable[[], Awaitable[None]],
     ) -> None:
         """Check what can be checked without I/O.
 
@@ -60,7 +66,7 @@ class Fallback:
                 f"fallback: expected another place than the run's own, got {instead_of.name} twice"
             )
         self._first = instead_of
-        self._sender = Sender(self.store)
+        self._sender = Sender(self.store, before_state)
         self._retainer = Retainer(retention, name=name)
         self._claim: Claim | None = None
         self._refused: set[int] = set()

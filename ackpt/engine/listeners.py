@@ -23,6 +23,8 @@ class CheckpointListener:
     """
 
     timeout_secs: float | None = 60.0
+    holds_state: bool = False
+    """While it is told of a commit no newer checkpoint shows in the state file; saves wait for it there."""
 
     async def on_staged(self, event: Staged) -> None:
         """Take note that a checkpoint lies in the staging folder."""
@@ -60,6 +62,12 @@ class Dispatcher:
         """Queue `event` for every listener."""
         for queue in self._queues:
             queue.put_nowait(event)
+
+    async def let_go(self) -> None:
+        """Wait until every listener that holds the state has been told everything sent so far."""
+        for listener, queue in zip(self._listeners, self._queues, strict=False):
+            if listener.holds_state:
+                await queue.join()
 
     async def drain(self) -> None:
         """Wait until every listener has been told everything sent so far."""

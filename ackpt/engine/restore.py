@@ -80,6 +80,10 @@ def restore(
     return None if prefix is None else str(prefix)
 
 
+async def _at_once() -> None:
+    """Hold nothing back: there are no listeners here."""
+
+
 async def _is_better(fallback: Store, first: Store) -> bool:
     """Tell whether the fallback has a newer checkpoint than the first store, or the only one to be had."""
     there = await list_entries(fallback.reliable())
@@ -131,7 +135,9 @@ async def finish_staged(
         for name in sorted(names):
             retainer = Retainer(KeepAll(), name=name)
             await retainer.load(store.reliable())
-            pipeline = Pipeline(store, staging, Direct(store, retainer), overlap=Queue(1), publish=publish)
+            pipeline = Pipeline(
+                store, staging, Direct(store, retainer, _at_once), overlap=Queue(1), publish=publish
+            )
             claim = await read_claim(store.reliable())
             await finish_leftovers(pipeline, staging, name=name, newest=retainer.newest, claim=claim)
             await retainer.catch_up_state(store.reliable())

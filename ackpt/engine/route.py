@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from ackpt.engine.fallback import OUTAGES, Fallback
@@ -23,10 +23,10 @@ class Route(Protocol):
 class Direct:
     """Send to the run's own store."""
 
-    def __init__(self, store: Store, retainer: Retainer) -> None:
+    def __init__(self, store: Store, retainer: Retainer, before_state: Callable[[], Awaitable[None]]) -> None:
         self._store = store
         self._retainer = retainer
-        self._sender = Sender(store)
+        self._sender = Sender(store, before_state)
 
     async def send(self, request: SaveRequest, on_progress: Callable[[int], None]) -> Sent:
         """Send, within the time that a save may take, and behind a deletion of the same step."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -48,8 +48,10 @@ class Sent:
 class Sender:
     """Send the checkpoints of one run to its store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, before_state: Callable[[], Awaitable[None]]) -> None:
+        """Send to `store`; `before_state` is awaited when all is committed, before the state file moves."""
         self._store = store
+        self._before_state = before_state
 
     async def send(
         self,
@@ -98,6 +100,7 @@ class Sender:
             manifest = await put_manifest(backend, _manifest(request, objects, sending.adopted))
         await _end_sending(backend, request.prefix, uploads=bool(request.uploads) or resumed)
         if manifest.is_tensorflow:
+            await self._before_state()
             await advance_state(backend, manifest.prefix, kept(manifest))
         return Sent(
             manifest=manifest,

@@ -19,12 +19,15 @@ class SaverListeners(CheckpointListener):
 
     On a worker thread, one checkpoint after another, without a limit in time (they may evaluate).
     Their wish to stop, and what they raise, is kept for the trainer's next step.
+    TensorFlow calls them before anything newer is saved, and so they take the newest checkpoint
+    for the one that they are told of: while one is at work no newer one shows in the state file.
     """
 
     timeout_secs = None
 
     def __init__(self, listeners: Sequence[SaverListener]) -> None:
         self._listeners = listeners
+        self.holds_state = bool(listeners)
         self._sessions: dict[int, tf.compat.v1.Session] = {}
         self._error: Exception | None = None
         self.stop_requested = False

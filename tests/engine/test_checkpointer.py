@@ -9,6 +9,7 @@ import pytest
 
 import ackpt
 from ackpt import Block, Checkpointer, CheckpointListener, KeepLast, Queue, Raise, Skip, Tolerate
+from ackpt.checkpoint.catalog import read_object
 from ackpt.errors import (
     ClosedError,
     FencedError,
@@ -539,3 +540,25 @@ async def test_what_cannot_be_dropped_after_the_commit_keeps_its_intent_for_a_sw
     async with Checkpointer(run.url) as checkpointer:
         assert isinstance(await (await checkpointer.submit(Pinned(7))), Committed)
     assert "ckpt-7.sending.json" in await run.keys()
+
+
+async def test_while_a_listener_holds_the_state_no_newer_checkpoint_shows_there() -> None:
+    run, told = Run(), []
+    go_on = asyncio.Event()
+
+    class Evaluates(CheckpointListener):
+        timeout_secs = None
+        holds_state = True
+
+        async def on_committed(self, event: Committed) -> None:
+            await go_on.wait()
+            state = await read_object(run.store, "checkpoint")
+            told.append((event.step, state.splitlines()[0].decode()))
+
+    async with Checkpointer(run.url, listeners=[Evaluates()], overlap=Queue(9)) as checkpointer:
+        for step in (1, 2, 3):
+            await checkpointer.submit(Pinned(step))
+        await until(lambda: run.script.requests("put", "ckpt-2.manifest.json"))
+        assert b'"ckpt-1"' in await read_object(run.store, "checkpoint")
+        go_on.set()
+    assert told == [(step, f'model_checkpoint_path: "ckpt-{step}"') for step in (1, 2, 3)]

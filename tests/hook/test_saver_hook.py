@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -334,6 +335,18 @@ def test_a_listener_is_told_after_the_commit(tmp_path: Path) -> None:
     train([Hook(tmp_path, save_steps=2, listeners=[Looks()])], 4)
     assert found
     assert all(found)
+
+
+def test_a_listener_that_takes_long_finds_its_own_step_the_newest(tmp_path: Path) -> None:
+    found: list[tuple[int, str | None]] = []
+
+    class Evaluates(tf1.train.CheckpointSaverListener):
+        def after_save(self, session: tf1.Session, step: int) -> None:
+            time.sleep(0.1)
+            found.append((step, tf1.train.latest_checkpoint(str(tmp_path))))
+
+    train([Hook(tmp_path, save_steps=2, listeners=[Evaluates()], overlap=ackpt.Queue(9))], 8)
+    assert found == [(step, str(tmp_path / f"model.ckpt-{step}")) for step in (0, 2, 4, 6, 8)]
 
 
 def test_a_listener_s_wish_to_stop_stops_the_training(tmp_path: Path) -> None:
