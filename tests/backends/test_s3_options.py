@@ -19,6 +19,7 @@ from ackpt.errors import (
     InvalidURLError,
     MissingDependencyError,
     StorageError,
+    TransientError,
 )
 from ackpt.options import read_options
 from tests.backends.s3_support import body_of, isolate, open_s3, read, send, set_variables
@@ -139,6 +140,16 @@ def test_names_are_encoded_as_signatures_want_them() -> None:
     assert str(url) == (
         "https://host/bucket/a//b/../c%20d%2Be%25f%3Fg%23h~%C3%BC?uploads&prefix=x%20y%2B%26%2F"
     )
+
+
+async def test_a_file_of_authorities_that_is_not_there_is_named(
+    s3_server: S3Server, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/nonexistent/authorities.pem")
+    async with open_s3(s3_server.url, s3_bucket) as backend:
+        with pytest.raises(StorageError, match="correct AWS_CA_BUNDLE") as caught:
+            await backend.put("key", body_of(b"bytes"))
+    assert not isinstance(caught.value, TransientError)
 
 
 @pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from ackpt.backends.gs.endpoint import universe
 from ackpt.backends.http.authorization import Anonymous, Authorization
 from ackpt.backends.http.message import Request
 from ackpt.backends.http.refusal import Refusal
+from ackpt.backends.http.renewal import Renewal
 from ackpt.errors import AuthenticationError, StorageError, TransientError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class GoogleTokens(Authorization):
     def __init__(self, options: GSOptions) -> None:
         self._options = options
         self._credentials: google.auth.credentials.Credentials | None = None
-        self._renewal: asyncio.Task[None] | None = None
+        self._renewed = Renewal(self._get, what="token for gs://", limit_secs=_RENEW_SECS)
 
     async def headers(self, request: Request) -> Mapping[str, str]:
         """Return the token, renewed where it is stale; see `Authorization.headers`."""
@@ -64,9 +64,7 @@ class GoogleTokens(Authorization):
 
     async def aclose(self) -> None:
         """Give up a renewal under way; its thread ends by itself and is not waited for."""
-        if self._renewal is not None:
-            self._renewal.cancel()
-            await asyncio.wait([self._renewal])
+        await self._renewed.aclose()
 
     def _written(self) -> Mapping[str, str]:
         headers: dict[str, str] = {}
@@ -74,28 +72,8 @@ class GoogleTokens(Authorization):
         self._credentials.apply(headers)  # type: ignore[no-untyped-call]
         return headers
 
-    async def _renewed(self) -> None:
-        """Wait for the one renewal under way, begun here if there is none.
-
-        It is a task of its own: a request that is cancelled must not take along the renewal that
-        other requests wait for, nor let a second thread loose on the same credentials.
-        """
-        if self._renewal is None:
-            self._renewal = asyncio.create_task(self._renew(), name="gs-token")
-            self._renewal.add_done_callback(self._settle)
-        await asyncio.shield(self._renewal)
-
-    def _settle(self, renewal: asyncio.Task[None]) -> None:
-        self._renewal = None
-        if not renewal.cancelled():
-            renewal.exception()  # told to whoever waits; nobody may be left
-
-    async def _renew(self) -> None:
-        try:
-            async with asyncio.timeout(_RENEW_SECS):
-                self._credentials = await asyncio.to_thread(_renew, self._credentials, self._options)
-        except TimeoutError as error:
-            raise TransientError(f"no token for gs:// within {_RENEW_SECS:g} s") from error
+    def _get(self) -> None:
+        self._credentials = _renew(self._credentials, self._options)
 
 
 def find_tokens(options: GSOptions, *, emulated: bool) -> Authorization:
@@ -116,7 +94,7 @@ def _renew(
         found = load(options) if credentials is None else credentials
         found.refresh(google.auth.transport.requests.Request())  # type: ignore[no-untyped-call]
     except google.auth.exceptions.MalformedError as error:
-        raise _auth_error(error) from error
+        raise _auth_error(error, options) from error
     except google.auth.exceptions.DefaultCredentialsError as error:
         raise AuthenticationError(
             f"no credentials for gs:// ({_reason(error)}); run: gcloud auth application-default login, or "
@@ -124,7 +102,7 @@ def _renew(
             "anonymous=true for a public bucket"
         ) from error
     except (google.auth.exceptions.GoogleAuthError, OSError, ValueError) as error:
-        raise _auth_error(error) from error
+        raise _auth_error(error, options) from error
     return found
 
 
@@ -153,14 +131,14 @@ def load(options: GSOptions) -> google.auth.credentials.Credentials:
     return credentials
 
 
-def _auth_error(error: Exception) -> StorageError:
+def _auth_error(error: Exception, options: GSOptions) -> StorageError:
     what = f"no token for gs:// ({_reason(error)})"
     if isinstance(error, google.auth.exceptions.GoogleAuthError) and error.retryable:
         return TransientError(what)
     if isinstance(error, google.auth.exceptions.TransportError):
         return TransientError(what)
     return AuthenticationError(
-        f"{what}; check the key file, or log in again: gcloud auth application-default login"
+        f"{what}; check {_source(options)}, or log in again: gcloud auth application-default login"
     )
 
 
@@ -169,3 +147,9 @@ def _reason(error: Exception) -> str:
     if isinstance(error, google.auth.exceptions.GoogleAuthError):
         error.args = error.args[:1]
     return " ".join(str(error).split())[:_REASON_CHARS]
+
+
+def _source(options: GSOptions) -> str:
+    """Name where the credentials came from, for whoever has to look there."""
+    file = options.credentials or os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+    return f"the key file {file}" if file else "the credentials"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -163,8 +164,14 @@ class Session:
             return self._client
 
     async def _make(self, request: Request) -> aiohttp.ClientSession:
-        with transport_errors(request.purpose, str(request.url.origin()), self._timeout_secs):
+        try:
             context = await asyncio.to_thread(tls_context, self._ca_variables)
+        except OSError as error:
+            variables = ", ".join(name for name in self._ca_variables if name in os.environ)
+            raise StorageError(
+                f"{request.purpose}: the authorities to trust cannot be read ({error}); correct {variables}",
+                key=request.purpose.key,
+            ) from error
         return aiohttp.ClientSession(
             # No limit here: a connection waited for in two places is waited for in neither's order.
             connector=aiohttp.TCPConnector(limit=0, ssl=context),
