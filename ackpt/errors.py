@@ -43,6 +43,13 @@ class NotFoundError(StorageError):
     """Report an object, or an upload, that is not there (never created, deleted or expired)."""
 
 
+class UploadCompletedError(NotFoundError):
+    """Report an upload whose parts were put together already; `complete` is left to be called, or `abort`.
+
+    A process that dies in the middle of a completion leaves one, where that takes several requests.
+    """
+
+
 class BucketNotFoundError(StorageError):
     """Report a bucket, container or root folder that is not there.
 

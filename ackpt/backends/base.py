@@ -208,6 +208,8 @@ class Upload(ABC):
 
         Raises:
             NotFoundError: the upload was completed, aborted or has expired.
+            UploadCompletedError: its parts are put together, and its object is not in place: then
+                `complete` takes receipts without tokens, and does the rest.
         """
 
     @abstractmethod

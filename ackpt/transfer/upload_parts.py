@@ -17,7 +17,7 @@ from ackpt.backends.base import (
     SequentialUpload,
     Upload,
 )
-from ackpt.errors import ConditionFailedError, NotFoundError
+from ackpt.errors import ConditionFailedError, NotFoundError, UploadCompletedError
 from ackpt.transfer.checksum import combine, crc32c
 from ackpt.transfer.clean_up import clean_up
 from ackpt.transfer.fan_out import fan_out
@@ -102,7 +102,11 @@ class PartsUpload:
         A store that tells no checksum of a part is believed, if the size is right: a damaged part
         shows in the checksum of the whole, and then all are sent again.
         """
-        receipts = {receipt.number: receipt for receipt in await upload.parts()}
+        try:
+            listed = await upload.parts()
+        except UploadCompletedError:  # a process died in the middle of the completion: it is done again
+            listed = [PartReceipt(number=part.number, size=part.size, token="") for part in self.plan]
+        receipts = {receipt.number: receipt for receipt in listed}
 
         async def compare(part: Part) -> tuple[PartReceipt, int] | None:
             receipt = receipts.get(part.number)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -12,6 +14,7 @@ from ackpt.backends.base import IfAbsent, IfVersion, SequentialUpload
 from ackpt.backends.gs.multipart import MultipartUpload, Ticket, split_aside
 from ackpt.backends.gs.passage import GRANULARITY, Passage
 from ackpt.backends.gs.resumable import ResumableUpload
+from ackpt.checkpoint.staged import StagedFile
 from ackpt.errors import (
     AlreadyExistsError,
     ChecksumMismatchError,
@@ -20,8 +23,12 @@ from ackpt.errors import (
     StorageError,
     TransientError,
     UnsupportedError,
+    UploadCompletedError,
 )
-from ackpt.options import KiB, MiB
+from ackpt.options import KiB, MiB, TransferOptions
+from ackpt.transfer.checksum import crc32c
+from ackpt.transfer.context import Transfer
+from ackpt.transfer.upload import upload_object
 from tests.backends.gs_support import PART, body_of, data_of, keys, open_gs, read, send, until
 from tests.servers.gcs import GCSServer
 
@@ -97,12 +104,11 @@ class TestMultipart:
             assert await keys(other) == []
             (left,) = [info async for info in other.list_uploads("folder/")]
             assert left.key == "folder/large"
-            with pytest.raises(NotFoundError):
-                await other.open_upload(left.key, left.upload_id)
+            await (await other.open_upload(left.key, left.upload_id)).abort()
             assert gs_server.names(gs_bucket) == []
             assert [info async for info in other.list_uploads()] == []
 
-    async def test_a_resume_after_such_a_crash_drops_it_and_begins_again(
+    async def test_a_resume_after_such_a_crash_goes_on_with_the_move(
         self, gs_server: GCSServer, gs_bucket: str
     ) -> None:
         async with open_gs(gs_server, gs_bucket) as backend:
@@ -111,9 +117,38 @@ class TestMultipart:
             gs_server.fault("objects.move", "reset_before")
             with pytest.raises(TransientError):
                 await upload.complete(receipts)
+            again = await backend.open_upload("large", upload.id)
+            with pytest.raises(UploadCompletedError, match="put together already"):
+                await again.parts()
+            await again.complete([replace(each, token="") for each in receipts], condition=IfAbsent())
+            assert await read(backend, "large") == b"bytes"
+            assert gs_server.names(gs_bucket) == ["run/large"]
             with pytest.raises(NotFoundError):
                 await backend.open_upload("large", upload.id)
-            assert gs_server.names(gs_bucket) == []
+
+    async def test_a_file_whose_upload_died_before_the_move_is_not_sent_again(
+        self, gs_server: GCSServer, gs_bucket: str, tmp_path: Path
+    ) -> None:
+        file = StagedFile(key="large", path=tmp_path / "large", size=PART + 1000)
+        file.path.write_bytes(data_of(file.size))
+        ids: list[str] = []
+
+        async def journal(upload_id: str) -> None:
+            ids.append(upload_id)
+
+        once = Transfer.start(TransferOptions(attempts=1, part_bytes=PART))
+        async with open_gs(gs_server, gs_bucket) as backend:
+            gs_server.fault("objects.move", "reset_before")
+            with pytest.raises(TransientError):
+                await upload_object(
+                    backend, file, once, condition=IfAbsent(), keep_upload=True, on_upload=journal
+                )
+        gs_server.clear_log()
+        async with open_gs(gs_server, gs_bucket) as other:
+            info = await upload_object(other, file, once, condition=IfAbsent(), upload_id=ids[0])
+            assert info.crc32c == crc32c(data_of(file.size))
+            assert gs_server.log("multipart.put_part") == []
+            assert await keys(other) == ["large"]
 
     async def test_an_object_of_another_size_is_never_seen(
         self, gs_server: GCSServer, gs_bucket: str

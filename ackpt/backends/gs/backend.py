@@ -36,7 +36,7 @@ from ackpt.backends.gs.resumable_api import ResumableApi
 from ackpt.backends.gs.xml_api import XmlApi
 from ackpt.backends.http.purpose import Purpose, Subject
 from ackpt.backends.http.session import Session
-from ackpt.errors import NotFoundError, StorageError, UnsupportedError
+from ackpt.errors import NotFoundError, StorageError, UnsupportedError, UploadCompletedError
 from ackpt.options import read_options
 from ackpt.url import StorageURL
 
@@ -171,13 +171,8 @@ class GSBackend(MultipartBackend, CopyingBackend):
         if ticket is None:
             raise NotFoundError(f"{key}: the upload's id is none of this backend's", key=key)
         upload = self._multipart_upload(key, ticket)
-        try:
+        with suppress(UploadCompletedError):  # a crash before the move; `complete` can go on with it
             await upload.parts()
-        except NotFoundError:
-            # A crash between completion and move left an object aside: nobody reads it, nothing can
-            # go on with it.
-            await upload.discard()
-            raise
         return upload
 
     async def list_uploads(self, prefix: str = "") -> AsyncGenerator[UploadInfo, None]:

@@ -22,7 +22,7 @@ from ackpt.backends.gs.objects import Objects
 from ackpt.backends.gs.xml_api import XmlApi, upload_purpose
 from ackpt.backends.http.crc32c import compare
 from ackpt.backends.http.purpose import Purpose
-from ackpt.errors import ChecksumMismatchError, NotFoundError, UnsupportedError
+from ackpt.errors import ChecksumMismatchError, NotFoundError, UnsupportedError, UploadCompletedError
 from ackpt.options import GiB, MiB
 
 MULTIPART_LIMITS: Final = PartLimits(min_part_bytes=5 * MiB, max_part_bytes=5 * GiB, max_parts=10_000)
@@ -114,9 +114,22 @@ class MultipartUpload(Upload):
         return receipt
 
     async def parts(self) -> Sequence[PartReceipt]:
-        """Return the parts the store has; it tells no checksums."""
-        purpose = self._purpose("list the parts of")
-        listed = await self._xml.list_parts(self._name, self._upload_id, purpose)
+        """Return the parts the store has; it tells no checksums.
+
+        Raises:
+            UploadCompletedError: what was put together of them lies aside, to be moved into place.
+        """
+        try:
+            self._check_id()
+            purpose = self._purpose("list the parts of")
+            listed = await self._xml.list_parts(self._name, self._upload_id, purpose)
+        except NotFoundError as gone:
+            if not await self._is_joined():
+                raise
+            raise UploadCompletedError(
+                f"{self.key}: the parts of this upload are put together already; complete or abort it",
+                key=self.key,
+            ) from gone
         return [receipt for receipt in listed if receipt.number not in self._damaged]
 
     async def complete(
@@ -134,18 +147,28 @@ class MultipartUpload(Upload):
     async def abort(self) -> None:
         """Drop the parts, and what may have been put together of them already."""
         try:
+            self._check_id()
             await self._xml.abort(self._name, self._upload_id, self._purpose("abort"))
         except NotFoundError:
-            await self.discard()
+            await self._objects.delete(self._aside)
 
-    async def discard(self) -> None:
-        """Delete what was put together aside; absent is success."""
-        await self._objects.delete(self._aside)
+    def _check_id(self) -> None:
+        """Raise NotFoundError where all that is left is an object aside, which a listing has shown."""
+        if not self._upload_id:
+            raise NotFoundError(f"{self.key}: there is no open upload, only what came of one", key=self.key)
+
+    async def _is_joined(self) -> bool:
+        try:
+            await self._objects.head(self._aside)
+        except NotFoundError:
+            return False
+        return True
 
     async def _join(self, receipts: Sequence[PartReceipt]) -> ObjectInfo:
         """Complete the upload to the name aside, unless that has been done."""
-        purpose = self._purpose("complete")
         try:
+            self._check_id()
+            purpose = self._purpose("complete")
             await self._xml.complete(self._name, self._upload_id, receipts, purpose)
         except NotFoundError as gone:
             try:
