@@ -26,6 +26,7 @@ class Errands:
         task = asyncio.create_task(_run(errand, what), name=what)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: errand.close())  # one that was cancelled before it began
         return task
 
     def start_in_turn(self, errand: Errand, *, what: str) -> None:
@@ -33,14 +34,12 @@ class Errands:
         earlier = self._last
 
         async def follow() -> None:
-            try:
-                if earlier is not None and not earlier.done():
-                    await asyncio.wait([earlier])
-                await errand
-            finally:
-                errand.close()  # one that was cancelled before its turn
+            if earlier is not None and not earlier.done():
+                await asyncio.wait([earlier])
+            await errand
 
         self._last = self.start(follow(), what=what)
+        self._last.add_done_callback(lambda _: errand.close())
 
     async def settled(self) -> None:
         """Wait until none is under way."""
@@ -63,5 +62,3 @@ async def _run(errand: Errand, what: str) -> None:
         _log.warning("%s failed: %s", what, error)
     except Exception:
         _log.exception("%s failed", what)
-    finally:
-        errand.close()  # one that was cancelled before its turn

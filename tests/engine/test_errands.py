@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 
 import pytest
 
@@ -59,3 +60,16 @@ async def test_a_close_ends_those_under_way_and_those_that_wait_for_their_turn()
     await errands.aclose()
     await errands.settled()
     assert ended == [1]
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
+async def test_an_errand_that_is_cancelled_before_it_begins_is_closed(in_turn: bool) -> None:
+    errands = Errands()
+
+    async def work() -> None:
+        raise AssertionError("it began")
+
+    errand = work()
+    (errands.start_in_turn if in_turn else errands.start)(errand, what="work")
+    await errands.aclose()
+    assert inspect.getcoroutinestate(errand) == inspect.CORO_CLOSED
