@@ -49,6 +49,16 @@ def size(text: str) -> int:
     return int(match.group(1)) * _SIZE_UNITS[match.group(2)]
 
 
+def written_size(size: int) -> str:
+    """Write a number of bytes for people: `32.0 MiB`."""
+    value = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
 def duration(text: str) -> float:
     """Read a duration in seconds: `30`, `30s`, `1.5m`, `250ms`, `2h`."""
     match = _DURATION.fullmatch(text.strip())

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
 
+from ackpt.checkpoint.metrics import to_json
 from ackpt.errors import CorruptCheckpointError, InvalidOptionError
 
 FORMAT = "ackpt.manifest/1"
@@ -84,10 +85,10 @@ class Manifest:
             "run": self.run,
             "attempt": self.attempt,
             "writer": self.writer,
-            "metrics": dict(self.metrics),
+            "metrics": to_json(self.metrics),
             "objects": [_to_document(each) for each in self.objects],
         }
-        return json.dumps(document, indent=1, ensure_ascii=False).encode()
+        return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False).encode()
 
     @classmethod
     def from_json(cls, data: bytes, *, key: str) -> Manifest:
@@ -160,8 +161,8 @@ def make_prefix(name: str, step: int) -> str:
     Raises:
         InvalidOptionError: a negative step, or a name that is empty or not one plain path segment.
     """
-    if step < 0:
-        raise InvalidOptionError(f"step: expected 0 or more, got {step}")
+    if not isinstance(step, int) or step < 0:
+        raise InvalidOptionError(f"step: expected a whole number from 0 up, got {step!r}")
     if not _NAME.fullmatch(name):
         raise InvalidOptionError(
             f"checkpoint name: expected one path segment without slashes that does not start with "

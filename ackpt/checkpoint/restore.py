@@ -16,6 +16,7 @@ from ackpt.checkpoint.catalog import Entry, list_entries, load_manifest
 from ackpt.checkpoint.foreign import find_files, named_prefixes
 from ackpt.checkpoint.hold import reading
 from ackpt.checkpoint.journal import fsync_path
+from ackpt.checkpoint.manifest import split_prefix
 from ackpt.checkpoint.state_file import StateFile
 from ackpt.errors import (
     ChecksumMismatchError,
@@ -165,6 +166,7 @@ def _make_folders(folders: Iterable[Path]) -> None:
 
 
 def _point_state_at(folder: Path, prefix: str) -> None:
+    _warn_of_newer(folder, prefix)
     temporary = folder / f".{state_file.KEY}.{os.getpid()}"
     with local_errors(folder / state_file.KEY):
         try:
@@ -174,3 +176,20 @@ def _point_state_at(folder: Path, prefix: str) -> None:
         finally:
             temporary.unlink(missing_ok=True)
         fsync_path(folder)
+
+
+def _warn_of_newer(folder: Path, prefix: str) -> None:
+    """Tell when the folder had something newer, which training will no longer start from."""
+    try:
+        before = StateFile.from_text((folder / state_file.KEY).read_bytes())
+        there = 0 if before is None else split_prefix(os.path.basename(before.latest))[1]
+    except (OSError, ValueError):
+        return
+    if there > split_prefix(prefix)[1]:
+        _log.warning(
+            "%s was at step %d, and its state file now points to the restored %s: what was trained beyond "
+            "that is not started from",
+            folder,
+            there,
+            prefix,
+        )

@@ -36,13 +36,3 @@ def with_store(url: str, work: Callable[[Store], Awaitable[int]]) -> int:
 def add_url(parser: ArgumentParser) -> None:
     """Add the argument that every command on a run has."""
     parser.add_argument("url", help="the run: gs://bucket/run, s3://…, file:///…, or a local path")
-
-
-def human(size: int) -> str:
-    """Write a number of bytes for people."""
-    value = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"

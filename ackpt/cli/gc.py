@@ -8,9 +8,9 @@ from functools import partial
 
 from ackpt.checkpoint.lease import EXPIRES, is_leased
 from ackpt.checkpoint.sweep import find_orphans, remove_orphans
-from ackpt.cli.command import Command, add_url, human, with_store
+from ackpt.cli.command import Command, add_url, with_store
 from ackpt.engine.store import Store
-from ackpt.options import duration
+from ackpt.options import duration, written_size
 
 
 def _age(text: str) -> timedelta:
@@ -43,11 +43,11 @@ async def _sweep(store: Store, *, delete: bool, older_than: timedelta) -> int:
     found = await find_orphans(backend, older_than=older_than)
     for each in found:
         what = f"upload {each.upload_id} to {each.key}" if each.upload_id is not None else each.key
-        print(f"{what}  {human(each.size)}  ({each.reason})")
+        print(f"{what}  {written_size(each.size)}  ({each.reason})")
     if delete:
         await remove_orphans(backend, found)
     done = "deleted" if delete else "found; nothing was deleted, --delete does it"
-    print(f"{len(found)} orphans, {human(sum(each.size for each in found))}: {done}")
+    print(f"{len(found)} orphans, {written_size(sum(each.size for each in found))}: {done}")
     if await is_leased(backend):
         print(
             "a saver is at work, or was within the last "

@@ -9,9 +9,11 @@ from functools import partial
 from ackpt.checkpoint.catalog import Entry, list_entries, load_manifest
 from ackpt.checkpoint.hold import pinned
 from ackpt.checkpoint.manifest import Manifest
-from ackpt.cli.command import Command, add_url, human, with_store
+from ackpt.checkpoint.metrics import to_json
+from ackpt.cli.command import Command, add_url, with_store
 from ackpt.engine.store import Store
 from ackpt.errors import CorruptCheckpointError, NotFoundError
+from ackpt.options import written_size
 from ackpt.transfer.fan_out import fan_out
 
 _READS_AT_ONCE = 16
@@ -49,7 +51,7 @@ def _as_line(entry: Entry, manifest: Manifest | str, pinned: bool) -> str:
     if isinstance(manifest, str):
         return f"{entry.prefix}  damaged: {manifest}"
     time = manifest.created.isoformat(sep=" ", timespec="seconds")
-    line = f"{entry.prefix}  {human(manifest.size):>10}  {len(manifest.objects):>5} objects  {time}"
+    line = f"{entry.prefix}  {written_size(manifest.size):>10}  {len(manifest.objects):>5} objects  {time}"
     return f"{line}  pinned" if pinned else line
 
 
@@ -64,7 +66,7 @@ def _as_json(entry: Entry, manifest: Manifest | str, pinned: bool) -> str:
             "objects": len(manifest.objects),
             "created": manifest.created.isoformat(),
             "attempt": manifest.attempt,
-            "metrics": dict(manifest.metrics),
+            "metrics": to_json(manifest.metrics),
             "pinned": pinned,
         }
     )

@@ -28,9 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_arguments(each)
         each.set_defaults(run=command.run)
     chosen = parser.parse_args(arguments)
-    logging.basicConfig(
-        level=logging.DEBUG if chosen.verbose else logging.WARNING, format="%(levelname)s: %(message)s"
-    )
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("ackpt").setLevel(logging.DEBUG if chosen.verbose else logging.WARNING)
     try:
         status: int = chosen.run(chosen)
     except AckptError as error:

@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from ackpt.checkpoint.staging import StagingFolder
-from ackpt.cli.command import Command, human, with_store
+from ackpt.cli.command import Command, with_store
 from ackpt.engine.restore import finish_staged
 from ackpt.engine.store import Store
 from ackpt.errors import StagingError, explain
 from ackpt.events import Committed, Event, Failed, Progressed
+from ackpt.options import written_size
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
@@ -53,7 +54,7 @@ class _Progress:
             case Progressed(size=size, sent=sent) if size:
                 tenths = 10 * sent // size
                 if tenths > self._tenths:
-                    print(f"step {event.step}: {human(sent)} of {human(size)}", file=sys.stderr)
+                    print(f"step {event.step}: {written_size(sent)} of {written_size(size)}", file=sys.stderr)
                 self._tenths = tenths
             case Committed(prefix=prefix, target=target):
                 self._end(event)

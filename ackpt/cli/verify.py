@@ -7,8 +7,9 @@ from contextlib import aclosing
 from functools import partial
 
 from ackpt.checkpoint.verify import verify_run
-from ackpt.cli.command import Command, add_url, human, with_store
+from ackpt.cli.command import Command, add_url, with_store
 from ackpt.engine.store import Store
+from ackpt.options import written_size
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
@@ -24,8 +25,9 @@ async def _verify(store: Store, *, deep: bool) -> int:
     checked = damaged = 0
     async with aclosing(verify_run(store.reliable(), deep=deep)) as verdicts:
         async for verdict in verdicts:
-            read = f", {human(verdict.checked_bytes)} read" if deep else ""
-            print(f"{verdict.prefix}  {'damaged' if verdict.problems else 'ok'}  {human(verdict.size)}{read}")
+            read = f", {written_size(verdict.checked_bytes)} read" if deep else ""
+            state = "damaged" if verdict.problems else "ok"
+            print(f"{verdict.prefix}  {state}  {written_size(verdict.size)}{read}")
             for problem in verdict.problems:
                 print(f"  {problem}")
             checked += 1

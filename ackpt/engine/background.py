@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
 
+from ackpt.checkpoint.metrics import read_metrics
 from ackpt.checkpoint.retention import Retention
 from ackpt.engine.checkpointer import Checkpointer, Subscriber
 from ackpt.engine.policies import CheckpointerOptions
@@ -123,7 +124,7 @@ class BackgroundCheckpointer:
         `stall_secs` is what making it cost the caller. Blocks only where the overlap policy does.
 
         Raises:
-            InvalidOptionError: a negative step.
+            InvalidOptionError: a negative step, or a metric that is no figure.
             ClosedError: not started, or closed.
             ForkedProcessError: called in a fork of the process that started it.
             WrongThreadError: it may block, and was called by a listener on the loop's own thread.
@@ -145,6 +146,7 @@ class BackgroundCheckpointer:
         try:
             thread = self._running()
             self._core.prefix_of(snapshot.step)
+            metrics = read_metrics(metrics)
             future = thread.submit(_outcome(thread.call(take())) if self._may_block else save())
         except BaseException:
             release_unbegun()

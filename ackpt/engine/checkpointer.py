@@ -8,11 +8,12 @@ import os
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any, Self
 
 from ackpt.checkpoint.fence import Claim, claim_run, read_claim
 from ackpt.checkpoint.manifest import Manifest, make_prefix
+from ackpt.checkpoint.metrics import read_metrics
 from ackpt.checkpoint.retention import KeepAll, Retention
 from ackpt.checkpoint.staged import StagedFile
 from ackpt.checkpoint.staging import StagingFolder, staging_folder
@@ -185,6 +186,7 @@ class Checkpointer:
         is an outcome.
 
         Raises:
+            InvalidOptionError: a step or a metric that is no figure.
             ClosedError: not started, or closed.
         """
         try:
@@ -192,7 +194,7 @@ class Checkpointer:
                 step=snapshot.step,
                 prefix=self.prefix_of(snapshot.step),
                 snapshot=snapshot,
-                metrics=MappingProxyType(dict(metrics or {})),
+                metrics=read_metrics(metrics),
                 stall_secs=stall_secs,
                 claim=self._running()[1],
                 outcome=asyncio.get_running_loop().create_future(),

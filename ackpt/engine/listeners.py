@@ -108,9 +108,11 @@ class Dispatcher:
             what = type(event).__name__.lower()
             late = isinstance(error, TimeoutError) and limit.expired()
             reason = f"took longer than {listener.timeout_secs:g} s" if late else f"raised {error!r}"
+            if isinstance(error, TypeError) and "await" in str(error):
+                reason += " (is it an `async def`?)"
             failed = ListenerError(f"listener {name} {reason} at step {event.step} ({what})", step=event.step)
             failed.__cause__ = error
-            _log.warning("%s; the save is not touched by it", failed, exc_info=error)
+            _log.warning("%s; the save is not touched by it", failed, exc_info=None if late else error)
             self._publish(ListenerFailed(step=event.step, target=event.target, listener=name, error=failed))
 
 

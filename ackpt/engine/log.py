@@ -6,6 +6,7 @@ import logging
 
 from ackpt.errors import explain
 from ackpt.events import Committed, Deleted, Event, Failed, Parked, Skipped, Superseded
+from ackpt.options import written_size
 
 _log = logging.getLogger("ackpt")
 
@@ -17,10 +18,10 @@ def log_event(event: Event) -> None:
             _log.info("step %d was committed to %s before, unchanged", event.step, event.target)
         case Committed():
             _log.info(
-                "step %d committed to %s: %.1f MiB, stall %.1f ms, staged in %.2f s, uploaded in %.2f s",
+                "step %d committed to %s: %s, stall %.1f ms, staged in %.2f s, uploaded in %.2f s",
                 event.step,
                 event.target,
-                event.size / 2**20,
+                written_size(event.size),
                 event.stall_secs * 1e3,
                 event.stage_secs,
                 event.upload_secs,

@@ -361,3 +361,16 @@ async def test_restoring_changes_nothing_in_the_store(tmp_path: Path) -> None:
     assert await keys(backend) == before
     writes = [each for each in script.log if each.operation not in ("list", "get", "head")]
     assert all(each.key.startswith(HOLDS) for each in writes)
+
+
+async def test_a_folder_that_is_moved_back_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = MemoryBackend()
+    await commit(backend, 2)
+    (tmp_path / "checkpoint").write_bytes(StateFile("model.ckpt-9", ("model.ckpt-9",)).to_text())
+    assert await fetch(backend, tmp_path) == tmp_path / "model.ckpt-2"
+    assert "was at step 9, and its state file now points to the restored model.ckpt-2" in caplog.text
+    caplog.clear()
+    assert await fetch(backend, tmp_path) == tmp_path / "model.ckpt-2"
+    assert not caplog.records
