@@ -63,8 +63,9 @@ demo: install  ## Train, be killed in the middle of a save, resume, evaluate; UR
 demo-gs: install  ## The same, against a local Google Cloud Storage server
 	$(VENV)/bin/python -m demo --gs
 
-kill: install  ## Kill the demo's training at 20 random moments; each time it has to come back
+kill: install  ## Kill the demo's training at 20 random moments, and a saver to gs:// at 100
 	$(VENV)/bin/python -m demo.kill_many
+	$(VENV)/bin/python -m tests.crash.kill --times 100
 
 bench: install  ## Measure against the peers
 	$(VENV)/bin/python bench/torn.py
