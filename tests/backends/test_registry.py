@@ -214,7 +214,7 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
 def test_opening_a_local_backend_loads_no_cloud_and_no_framework() -> None:
     code = (
         "import sys, ackpt.backends as b; b.open_backend('memory://x'); b.open_backend('/tmp/x');"
-        "print([m for m in ('aiohttp', 'tensorflow', 'numpy', 'pytest') if m in sys.modules])"
+        "print([m for m in ('aiohttp', 'botocore', 'tensorflow', 'numpy', 'pytest') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

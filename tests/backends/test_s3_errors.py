@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -159,6 +160,20 @@ async def test_an_absent_object_is_asked_for_once_when_the_bucket_is_known(
         with pytest.raises(NotFoundError):
             await backend.head("key")
         assert len(s3_server.log()) == 1
+
+
+@pytest.mark.parametrize("version", ["", "a b", 'a"b', "a\r\nx-amz-acl: public-read", "ü"])
+async def test_a_version_that_is_no_etag_is_nobody_s(
+    s3_server: S3Server, s3_bucket: str, version: str
+) -> None:
+    async with open_s3(s3_server.url, s3_bucket) as backend:
+        info = await backend.put("key", body_of(b"bytes"))
+        with pytest.raises(ConditionFailedError):
+            await backend.put("key", body_of(b"other"), condition=IfVersion(version))
+        with pytest.raises(NotFoundError):
+            await backend.copy(replace(info, version=version), "copy")
+        assert s3_server.names(s3_bucket) == ["run/key"]
+        assert await read(backend, "key") == b"bytes"
 
 
 @pytest.mark.parametrize("size", [100, 3 * MiB])

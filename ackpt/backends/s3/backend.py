@@ -22,7 +22,7 @@ from ackpt.backends.s3.bucket import Bucket
 from ackpt.backends.s3.copies import Copies, is_large
 from ackpt.backends.s3.errors import condition_failed
 from ackpt.backends.s3.multipart import MULTIPART_LIMITS, S3Upload, begin
-from ackpt.backends.s3.objects import Objects
+from ackpt.backends.s3.objects import Objects, is_etag
 from ackpt.backends.s3.options import S3Options
 from ackpt.backends.s3.upload_api import UploadApi, UploadKind
 from ackpt.errors import (
@@ -134,6 +134,8 @@ class S3Backend(MultipartBackend, CopyingBackend):
     async def copy(self, source: ObjectInfo, key: str, *, condition: Condition | None = None) -> ObjectInfo:
         """Copy an object; see `CopyingBackend.copy`."""
         _check_key(key)
+        if not is_etag(source.version):
+            raise NotFoundError(f"{source.key}: {source.version!r} is no version here", key=source.key)
         settled = await self._settle(key, condition)
         if settled is None and key != source.key and not is_large(source):
             return await self._copies.copy_whole(source, key)
@@ -144,7 +146,13 @@ class S3Backend(MultipartBackend, CopyingBackend):
         await self._bucket.aclose()
 
     async def _settle(self, key: str, condition: Condition | None) -> Condition | None:
-        """Return the condition that is the store's to check."""
+        """Return the condition that is the store's to check.
+
+        Raises:
+            ConditionFailedError: the version is no ETag, so no object has it.
+        """
+        if isinstance(condition, IfVersion) and not is_etag(condition.version):
+            raise condition_failed(condition, key, found="another one")
         return condition
 
     async def _prove(self, key: str, body: Body) -> None:

@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Sto
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
@@ -25,6 +26,8 @@ from ackpt.backends.s3.documents import expected
 from ackpt.backends.s3.signature import CONTENT_HEADER, UNSIGNED
 from ackpt.errors import NotFoundError, PermissionDeniedError, StorageError, UnsupportedError
 from ackpt.options import MiB
+
+_ETAG: Final = re.compile(r"[\x21\x23-\x7e]+")
 
 _SMALL_BYTES: Final = 1 * MiB
 """Up to here a body is one bytes object: a request's own cost exceeds that of its bytes."""
@@ -200,6 +203,11 @@ def content_of(body: Body) -> Content:
                 yield block
 
     return Content(blocks=blocks, size=body.size)
+
+
+def is_etag(version: str) -> bool:
+    """Tell whether a version can be an ETag's at all (RFC 9110, section 8.8.3)."""
+    return _ETAG.fullmatch(version) is not None
 
 
 def quoted(etag: str) -> str:
