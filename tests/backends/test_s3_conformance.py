@@ -1,4 +1,4 @@
-"""The laws of keys, uploads, copies and integrity against the strict server.
+"""The laws of keys, copies and integrity against the strict server.
 
 It wants every signature, checksum and size right; the whole suite runs against an emulator.
 """
@@ -15,12 +15,11 @@ from ackpt.testing.law import MakeBackend
 from ackpt.testing.laws_copy import CopyLaws
 from ackpt.testing.laws_integrity import IntegrityLaws
 from ackpt.testing.laws_key import KeyLaws
-from ackpt.testing.laws_upload import UploadLaws
 from tests.backends.s3_support import url_of
 from tests.servers.s3 import S3Server
 
 
-class TestStrict(KeyLaws, IntegrityLaws, UploadLaws, CopyLaws):
+class TestStrict(KeyLaws, IntegrityLaws, CopyLaws):
     cannot: ClassVar[Mapping[str, str]] = {
         "test_a_copy_knows_the_same_bytes_written_again": "an ETag is made of the bytes",
     }

@@ -12,7 +12,8 @@ class Features:
     """Hold what a store that speaks the same API may lack.
 
     `checksums`: keeps CRC-32C. `refuses_checksums`: and answers 501 to them. `full_object`: keeps
-    one of all bytes of an upload. `trailers`: knows the framing with a checksum behind. `ranges`: gives parts of objects. `page`: entries of a list.
+    one of all bytes of an upload. `trailers`: knows the framing with a checksum behind.
+    `ranges`: gives parts of objects. `page`: entries of a list.
     """
 
     conditions: Conditions = "heeded"
