@@ -7,6 +7,7 @@ What it names is not trusted: a key outside the checkpoint's own prefix is refus
 from __future__ import annotations
 
 import json
+import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -161,14 +162,28 @@ def make_prefix(name: str, step: int) -> str:
     Raises:
         InvalidOptionError: a negative step, or a name that is empty or not one plain path segment.
     """
-    if not isinstance(step, int) or step < 0:
-        raise InvalidOptionError(f"step: expected a whole number from 0 up, got {step!r}")
+    step = read_step(step)
     if not _NAME.fullmatch(name):
         raise InvalidOptionError(
             f"checkpoint name: expected one path segment without slashes that does not start with "
             f"'.' or '-', got {name!r}"
         )
     return f"{name}-{step}"
+
+
+def read_step(step: object) -> int:
+    """Return `step` as an int; NumPy's whole numbers are some, too, and True is none.
+
+    Raises:
+        InvalidOptionError: no whole number, or a negative one.
+    """
+    try:
+        number = -1 if isinstance(step, bool) else operator.index(step)  # type: ignore[arg-type]
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise InvalidOptionError(f"step: expected a whole number from 0 up, got {step!r}")
+    return number
 
 
 def split_prefix(prefix: str) -> tuple[str, int]:

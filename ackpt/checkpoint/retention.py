@@ -101,8 +101,8 @@ class KeepInterval(Retention):
     secs: float
 
     def __post_init__(self) -> None:
-        if not self.secs > 0 or math.isinf(self.secs):
-            raise InvalidOptionError(f"KeepInterval: expected seconds above 0, got {self.secs}")
+        if not isinstance(self.secs, int | float) or not self.secs > 0 or math.isinf(self.secs):
+            raise InvalidOptionError(f"KeepInterval: expected seconds above 0, got {self.secs!r}")
 
     def keep(self, candidates: Sequence[Candidate]) -> frozenset[int]:
         """Return the steps after which the next checkpoint lies in another interval."""
@@ -149,5 +149,5 @@ def to_delete(policy: Retention, candidates: Sequence[Candidate]) -> list[int]:
 
 
 def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise InvalidOptionError(f"{name}: expected {least} or more, got {value}")
+    if type(value) is not int or value < least:
+        raise InvalidOptionError(f"{name}: expected a whole number from {least} up, got {value!r}")

@@ -27,9 +27,10 @@ IO_WORKERS = 8
 class PendingSave:
     """Be a save under way; from any thread."""
 
-    def __init__(self, step: int, future: Future[Outcome]) -> None:
+    def __init__(self, step: int, future: Future[Outcome], thread: LoopThread) -> None:
         self.step = step
         self._future = future
+        self._thread = thread
 
     def done(self) -> bool:
         """Tell whether the save has its outcome."""
@@ -41,7 +42,10 @@ class PendingSave:
         Raises:
             CloseTimeoutError: there is none yet; the save goes on.
             ClosedError: the checkpointer was closed before it had taken the save.
+            WrongThreadError: there is none yet, and a listener asks on the loop's own thread.
         """
+        if not self._future.done():
+            self._thread.check_thread()
         try:
             return self._future.result(timeout)
         except TimeoutError:
@@ -152,7 +156,7 @@ class BackgroundCheckpointer:
             release_unbegun()
             raise
         future.add_done_callback(release_unbegun)
-        return PendingSave(snapshot.step, future)
+        return PendingSave(snapshot.step, future, thread)
 
     def save(self, source: Source, *, step: int, metrics: Mapping[str, float] | None = None) -> PendingSave:
         """Save a folder, a file, or a list of files as the checkpoint of `step`.

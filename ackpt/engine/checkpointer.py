@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ackpt.checkpoint.fence import Claim, claim_run, read_claim
-from ackpt.checkpoint.manifest import Manifest, make_prefix
+from ackpt.checkpoint.manifest import Manifest, make_prefix, read_step
 from ackpt.checkpoint.metrics import read_metrics
 from ackpt.checkpoint.retention import KeepAll, Retention
 from ackpt.checkpoint.staged import StagedFile
@@ -191,7 +191,7 @@ class Checkpointer:
         """
         try:
             request = SaveRequest(
-                step=snapshot.step,
+                step=read_step(snapshot.step),
                 prefix=self.prefix_of(snapshot.step),
                 snapshot=snapshot,
                 metrics=read_metrics(metrics),

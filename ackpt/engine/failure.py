@@ -20,8 +20,8 @@ class Tolerate:
     count: int
 
     def __post_init__(self) -> None:
-        if self.count < 0:
-            raise InvalidOptionError(f"Tolerate: expected 0 or more, got {self.count}")
+        if type(self.count) is not int or self.count < 0:
+            raise InvalidOptionError(f"Tolerate: expected a whole number from 0 up, got {self.count!r}")
 
 
 FailurePolicy = Raise | Tolerate

@@ -102,7 +102,7 @@ class Dispatcher:
         try:
             async with asyncio.timeout(listener.timeout_secs) as limit:
                 await call()
-        except (Exception, asyncio.CancelledError) as error:
+        except BaseException as error:  # an exit that a listener asks for would end the loop, and all saves
             if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
                 raise
             what = type(event).__name__.lower()

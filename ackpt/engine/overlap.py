@@ -37,8 +37,8 @@ class Queue:
     size: int
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise InvalidOptionError(f"Queue: expected a size of 1 or more, got {self.size}")
+        if type(self.size) is not int or self.size < 1:
+            raise InvalidOptionError(f"Queue: expected a whole number from 1 up, got {self.size!r}")
 
 
 @dataclass(frozen=True, slots=True)

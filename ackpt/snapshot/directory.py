@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ackpt.checkpoint.manifest import read_step
 from ackpt.checkpoint.staged import StagedFile
 from ackpt.errors import SnapshotError, StorageFullError
 from ackpt.snapshot.base import Snapshot
@@ -35,11 +36,12 @@ class DirectorySnapshot(Snapshot):
         """Take note of the files of `source`: a folder (with all below it), a file, or several files.
 
         Raises:
+            InvalidOptionError: `step` is no whole number from 0 up.
             SnapshotError: nothing there, no files in it, two files of one name, or something that is
                 neither a file nor a folder (a link, a socket).
         """
-        self.step = step
-        self._files = _list_files(source, step)
+        self.step = read_step(step)
+        self._files = _list_files(source, self.step)
 
     def stage(self, folder: Path, prefix: str) -> Iterator[StagedFile]:
         """Copy the files to `folder/prefix/…`, in order of their names."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import ackpt
@@ -562,3 +563,22 @@ async def test_while_a_listener_holds_the_state_no_newer_checkpoint_shows_there(
         assert b'"ckpt-1"' in await read_object(run.store, "checkpoint")
         go_on.set()
     assert told == [(step, f'model_checkpoint_path: "ckpt-{step}"') for step in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("step", [1.5, True, "5", None, -1])
+def test_a_step_that_is_no_whole_number_is_refused_at_once(step: object, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with (
+        ackpt.BackgroundCheckpointer("memory://steps/run") as checkpointer,
+        pytest.raises(ackpt.errors.InvalidOptionError, match="step: expected a whole number"),
+    ):
+        checkpointer.save(tmp_path / "file", step=step)  # type: ignore[arg-type]
+
+
+async def test_a_whole_number_of_numpy_is_a_step(tmp_path: Path) -> None:
+    run = Run()
+    (tmp_path / "file").write_text("x")
+    async with Checkpointer(run.url) as checkpointer:
+        outcome = await checkpointer.save(tmp_path / "file", step=np.int64(5))  # type: ignore[arg-type]
+    assert isinstance(outcome, Committed)
+    assert await run.committed() == [5]

@@ -75,5 +75,5 @@ def test_the_error_names_the_step_the_target_the_cause_and_what_is_kept() -> Non
 
 
 def test_a_negative_number_of_failures_is_refused() -> None:
-    with pytest.raises(InvalidOptionError, match="Tolerate: expected 0 or more"):
+    with pytest.raises(InvalidOptionError, match="Tolerate: expected a whole number from 0 up"):
         Tolerate(-1)

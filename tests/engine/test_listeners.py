@@ -222,3 +222,20 @@ async def test_an_event_that_a_listener_causes_is_told_after_those_before_it() -
     await asyncio.wait_for(dispatcher.drain(), 10)
     assert [event.step for event in one.events] == [1, 2, 3]
     await dispatcher.aclose()
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+async def test_a_listener_that_asks_for_an_exit_ends_nothing(error: BaseException) -> None:
+    def leave(event: Event) -> None:
+        raise error
+
+    published: list[ListenerFailed] = []
+    other = Told()
+    dispatcher = Dispatcher([Told(leave), other], published.append)
+    dispatcher.start()
+    for step in (1, 2):
+        dispatcher.send(staged(step))
+    await dispatcher.drain()
+    await dispatcher.aclose()
+    assert [each.step for each in published] == [1, 2]
+    assert [each.step for each in other.events] == [1, 2]

@@ -85,5 +85,5 @@ def test_only_queue_and_block_may_make_the_trainer_wait() -> None:
 
 @pytest.mark.parametrize("size", [0, -1])
 def test_a_queue_without_a_place_is_refused(size: int) -> None:
-    with pytest.raises(InvalidOptionError, match="Queue: expected a size of 1 or more"):
+    with pytest.raises(InvalidOptionError, match="Queue: expected a whole number from 1 up"):
         Queue(size)

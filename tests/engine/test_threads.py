@@ -321,3 +321,21 @@ def test_a_pool_keeps_nothing_of_a_call_alive_when_it_has_ended(pool: WorkerPool
     while gone() is not None and time.monotonic() < limit:
         time.sleep(0.001)
     assert gone() is None
+
+
+def test_a_call_that_never_ends_is_left_behind_and_the_process_ends(root: Path) -> None:
+    ended = run(
+        """
+import ackpt.engine.threads.pool as pool, logging
+logging.basicConfig()
+pool._END_SECS = 0.1
+async def hang():
+    asyncio.get_running_loop().run_in_executor(None, time.sleep, 1000)
+thread.call(hang())
+print("main ends")
+""",
+        root,
+    )
+    assert ended.returncode == 0
+    assert ended.stdout.splitlines() == ["main ends", "exit: a worker still works"]
+    assert "still in a call, and left behind" in ended.stderr

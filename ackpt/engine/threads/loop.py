@@ -69,12 +69,11 @@ class LoopThread:
             WrongThreadError: called on the loop's own thread, which would wait for itself.
             ForkedProcessError, ClosedError: as `submit`; ClosedError also if the loop ends meanwhile.
         """
-        if threading.current_thread() is self._thread:
+        try:
+            self.check_thread()
+        except WrongThreadError:
             coroutine.close()
-            raise WrongThreadError(
-                f"a blocking call on {self._name}, from a listener or a subscriber on its own thread, would "
-                "wait for itself; hand it to another thread"
-            )
+            raise
         future = self.submit(coroutine)
         try:
             return future.result()
@@ -83,6 +82,18 @@ class LoopThread:
         except BaseException:
             future.cancel()  # the caller was interrupted and waits no more; without effect when it has ended
             raise
+
+    def check_thread(self) -> None:
+        """Make sure that the caller may wait for the loop.
+
+        Raises:
+            WrongThreadError: it is on the loop's own thread.
+        """
+        if threading.current_thread() is self._thread:
+            raise WrongThreadError(
+                f"a blocking call on {self._name}, from a listener or a subscriber on its own thread, would "
+                "wait for itself; hand it to another thread"
+            )
 
     def call_soon(self, call: Callable[..., object], *arguments: object) -> bool:
         """Call on the loop, soon; from any thread, and from a signal's handler. False: the loop has ended."""

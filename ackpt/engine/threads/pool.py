@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
@@ -17,12 +19,17 @@ from ackpt.engine.threads.own import OwnThread
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 _Job = Callable[[], None]
+
+_END_SECS = 10.0
 
 
 class WorkerPool(ThreadPoolExecutor):
     """Run calls on up to `workers` threads, started as they are needed.
 
+    They do not keep the process alive by themselves: the loop's thread does that for what it waits for.
     A subclass only because `loop.set_default_executor` insists on one; nothing of it is used.
     """
 
@@ -61,14 +68,19 @@ class WorkerPool(ThreadPoolExecutor):
             self._jobs.put(job)
             self._queued += 1
             if self._queued > self._idle and len(self._workers) < self._limit:
-                worker = OwnThread(target=self._work, name=f"{self._name}-{len(self._workers)}")
+                name = f"{self._name}-{len(self._workers)}"
+                worker = OwnThread(target=self._work, name=name, daemon=True)
                 self._workers.append(worker)
                 self._idle += 1
                 worker.start()
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the workers after the queued calls; idempotent."""
+        """End the workers after the queued calls; idempotent.
+
+        A worker that does not end in time is left behind with a warning: it is in a call that has no
+        end, of a listener perhaps.
+        """
         with self._guard:
             first, self._closed = not self._closed, True
             workers = list(self._workers)
@@ -76,8 +88,12 @@ class WorkerPool(ThreadPoolExecutor):
             for _ in workers:
                 self._jobs.put(None)
         if wait:
+            over = time.monotonic() + _END_SECS
             for worker in workers:
-                worker.join()
+                worker.join(max(0.0, over - time.monotonic()))
+            late = [worker.name for worker in workers if worker.is_alive()]
+            if late:
+                _log.warning("%s: still in a call, and left behind", ", ".join(late))
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
