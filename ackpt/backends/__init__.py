@@ -20,6 +20,7 @@ from ackpt.backends.base import (
     SingleWriter,
     Upload,
     UploadInfo,
+    check_condition,
 )
 from ackpt.backends.registry import (
     known_schemes,
@@ -44,6 +45,7 @@ __all__ = [
     "SingleWriter",
     "Upload",
     "UploadInfo",
+    "check_condition",
     "known_schemes",
     "open_backend",
     "open_target",

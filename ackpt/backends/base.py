@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
+from ackpt.errors import AlreadyExistsError, ConditionFailedError
 from ackpt.url import StorageURL
 
 
@@ -47,6 +48,21 @@ class IfVersion:
 
 
 Condition = IfAbsent | IfVersion
+
+
+def check_condition(condition: Condition | None, key: str, version: str | None = None) -> None:
+    """Compare a condition with the version that is there (None: no object), for a store without its own.
+
+    Atomic only if nobody can write between this and the writing: under a lock, or in a transaction.
+
+    Raises:
+        AlreadyExistsError, ConditionFailedError: it does not hold.
+    """
+    if isinstance(condition, IfAbsent) and version is not None:
+        raise AlreadyExistsError(f"{key}: expected no object, found version {version}", key=key)
+    if isinstance(condition, IfVersion) and version != condition.version:
+        came = "no object" if version is None else f"version {version}"
+        raise ConditionFailedError(f"{key}: expected version {condition.version}, found {came}", key=key)
 
 
 class Body(ABC):

@@ -18,19 +18,16 @@ from ackpt.backends.base import (
     Body,
     Condition,
     CopyingBackend,
-    IfAbsent,
-    IfVersion,
     MultipartBackend,
     ObjectInfo,
     PartLimits,
     PartReceipt,
     Upload,
     UploadInfo,
+    check_condition,
 )
 from ackpt.errors import (
-    AlreadyExistsError,
     ChecksumMismatchError,
-    ConditionFailedError,
     NotFoundError,
     StorageError,
     UnsupportedError,
@@ -104,11 +101,7 @@ class MemoryStore:
     def check(self, name: str, key: str, condition: Condition | None) -> None:
         """Raise the error of a condition that does not hold."""
         found = self.objects.get(name)
-        if isinstance(condition, IfAbsent) and found is not None:
-            raise AlreadyExistsError(f"{key}: expected no object, found version {found.version}", key=key)
-        if isinstance(condition, IfVersion) and (found is None or found.version != condition.version):
-            came = "no object" if found is None else f"version {found.version}"
-            raise ConditionFailedError(f"{key}: expected version {condition.version}, found {came}", key=key)
+        check_condition(condition, key, None if found is None else found.version)
 
 
 # A store outlives the backends that open it, as a bucket does: opening the same URL again, from

@@ -165,7 +165,7 @@ def _load(plug_ins: EntryPoints, url: StorageURL) -> Factory:
         )
     try:
         factory: object = next(iter(plug_ins)).load()
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         raise MissingDependencyError(
             f"the plug-in {values[0]} for scheme {url.scheme!r} cannot be imported: {error}"
         ) from error

@@ -63,6 +63,7 @@ def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
                 f"{name}.wrong = {name}:wrong",
                 f"{name}.nothing = {name}:nothing",
                 f"{name}.broken = {name}_absent:Store",
+                f"{name}.typo = {name}:Stroe",
                 f"{name}+ = {name}:Store",
                 f"memory = {name}:make",
             ]
@@ -191,6 +192,8 @@ def test_a_registered_backend_comes_before_a_plug_in(plug_in: str) -> None:
 def test_a_broken_plug_in_is_named(plug_in: str) -> None:
     with pytest.raises(MissingDependencyError, match=rf"plug-in {plug_in}_absent:Store for scheme"):
         open_backend(f"{plug_in}.broken://b")
+    with pytest.raises(MissingDependencyError, match=r":Stroe for scheme .* has no attribute 'Stroe'"):
+        open_backend(f"{plug_in}.typo://b")
     with pytest.raises(TypeError, match="made a StorageURL, not a Backend"):
         open_backend(f"{plug_in}.wrong://b")
     with pytest.raises(TypeError, match="expected a Backend class"):

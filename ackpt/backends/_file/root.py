@@ -15,11 +15,10 @@ from ackpt.backends._file.place import HOME, PUT, Place
 from ackpt.backends._file.request import Request
 from ackpt.backends._file.stamp import describe, stamp
 from ackpt.backends._file.sweep import remove, sweep
-from ackpt.backends.base import Condition, IfAbsent, IfVersion, ObjectInfo
+from ackpt.backends.base import Condition, IfAbsent, ObjectInfo, check_condition
 from ackpt.errors import (
     AlreadyExistsError,
     BucketNotFoundError,
-    ConditionFailedError,
     PermissionDeniedError,
     StorageError,
     UnsupportedError,
@@ -141,11 +140,7 @@ class Root:
         if found is not None and stat.S_ISDIR(found.st_mode):
             raise UnsupportedError(f"key {key!r} cannot be a file: there is a folder of that name", key=key)
         version = None if found is None else describe(key, found, None).version
-        if isinstance(condition, IfAbsent) and version is not None:
-            raise AlreadyExistsError(f"{key}: expected no object, found version {version}", key=key)
-        if isinstance(condition, IfVersion) and version != condition.version:
-            came = "no object" if version is None else f"version {version}"
-            raise ConditionFailedError(f"{key}: expected version {condition.version}, found {came}", key=key)
+        check_condition(condition, key, version)
 
     def status(self, key: str) -> os.stat_result | None:
         """Look a key up; None where there is nothing. Symbolic links are not followed."""
