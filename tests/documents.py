@@ -6,8 +6,9 @@ What a page may say about its blocks, in HTML comments that no reader sees:
     <!-- set-up: … -->                      Python, run before the next block
     <!-- output -->                         the next block (`text`) is what the one before it prints
     <!-- not run: reason -->                the next block is not run
+    <!-- file: name -->                     the next block is written to this file, behind what is there
 
-Blocks in `python` and `bash` are run, all others are not. As a command,
+Other blocks in `python` and `bash` are run, all others are not. As a command,
 `python -m tests.documents PAGE` runs one page in the current folder.
 """
 
@@ -23,7 +24,7 @@ from pathlib import Path
 from types import CodeType
 
 _TOKEN = re.compile(
-    r"^<!--\s*(?P<word>needs|set-up|output|not run)\b:?(?P<said>.*?)-->[ \t]*$"
+    r"^<!--\s*(?P<word>needs|set-up|output|not run|file)\b:?(?P<said>.*?)-->[ \t]*$"
     r"|^```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^```[ \t]*$",
     re.MULTILINE | re.DOTALL,
 )
@@ -41,6 +42,7 @@ class Block:
     set_up_line: int = 0
     is_output: bool = False
     not_run: str = ""
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,7 @@ def read_page(path: Path) -> Page:
                     set_up_line=set_up_line,
                     is_output="output" in said,
                     not_run=said.get("not run", ("", 0))[0].strip(),
+                    file=said.get("file", ("", 0))[0].strip(),
                 )
             )
             said.clear()
@@ -105,6 +108,9 @@ def run_page(page: Page) -> None:
             )
         elif block.not_run:
             continue
+        elif block.file:
+            with Path(block.file).open("a") as file:
+                file.write(f"{block.code}\n")
         elif block.language == "python":
             with contextlib.redirect_stdout(io.StringIO()) as output:
                 exec(_compile(block.code, page.path, block.line), namespace)

@@ -100,6 +100,19 @@ def test_a_set_up_runs_before_its_block_and_an_excused_block_does_not(tmp_path: 
     assert read_page(page).blocks[1].not_run == "it would take an hour"
 
 
+def test_blocks_make_up_a_file_that_later_blocks_can_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "<!-- file: made.py -->\n```python\na = 1\n```\nwords\n"
+        "<!-- file: made.py -->\n```python\nb = 2\n```\n"
+        "```bash\ncat made.py\n```\n<!-- output -->\n```text\na = 1\n\nb = 2\n\n```\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    run_page(read_page(page))
+
+
 def test_an_error_shows_the_line_of_the_page(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("words\n\n```python\n\nraise RuntimeError\n```\n")
