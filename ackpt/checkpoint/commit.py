@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import posixpath
 from collections.abc import Sequence
 
 from ackpt.backends.base import Backend, Condition, IfAbsent, IfVersion
@@ -15,6 +17,8 @@ from ackpt.errors import (
     StepConflictError,
 )
 from ackpt.transfer.body import BytesBody
+
+_log = logging.getLogger(__name__)
 
 _STATE_ATTEMPTS = 10
 
@@ -53,7 +57,7 @@ async def put_manifest(backend: Backend, manifest: Manifest) -> Manifest:
 
 
 async def advance_state(backend: Backend, prefix: str, kept: Sequence[str]) -> None:
-    """Point the state file at `prefix`, unless it points at a higher step already.
+    """Point the state file at `prefix`, unless it points at a higher step already, that is there.
 
     `kept` are the prefixes to list in it, oldest first. The write is conditional on what was read,
     so of two writers neither undoes the other.
@@ -68,6 +72,8 @@ async def advance_state(backend: Backend, prefix: str, kept: Sequence[str]) -> N
             condition: Condition = IfVersion(version)
         except NotFoundError:
             current, condition = None, IfAbsent()
+        if current is not None and await _is_dangling(backend, current, prefix):
+            current = None
         wanted = state_file.next_state(current, prefix, kept)
         if wanted is None:
             return
@@ -78,6 +84,20 @@ async def advance_state(backend: Backend, prefix: str, kept: Sequence[str]) -> N
                 raise
         else:
             return
+
+
+async def _is_dangling(backend: Backend, current: StateFile, prefix: str) -> bool:
+    """Tell whether the state file points at a higher step than `prefix`, of which no index is there."""
+    if current.step is None or current.step <= split_prefix(prefix)[1]:
+        return False
+    try:
+        await backend.head(f"{posixpath.basename(current.latest)}.index")
+    except NotFoundError:
+        _log.warning(
+            "the state file points at %s, which is not there; it now points at %s", current.latest, prefix
+        )
+        return True
+    return False
 
 
 async def catch_up_state(backend: Backend, prefix: str, kept: Sequence[str]) -> None:

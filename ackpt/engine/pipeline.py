@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from ackpt.backends.base import MultipartBackend
+from ackpt.checkpoint.intent import read_seal
+from ackpt.checkpoint.journal import JournalState
 from ackpt.checkpoint.manifest import split_prefix
 from ackpt.checkpoint.staging import StagingFolder
 from ackpt.engine.overlap import Overlap, Phase, outdated
@@ -174,7 +176,7 @@ class Pipeline:
         kept = isinstance(outcome, Parked) or (isinstance(outcome, Failed) and outcome.staged)
         if request.save is not None and not kept:
             if not isinstance(outcome, Committed):
-                await self.abort_uploads(request.uploads)
+                await self._abort(request.uploads)
             await asyncio.to_thread(request.save.remove)
         if kept or isinstance(outcome, Committed):
             await self._discard_leftovers(request)
@@ -186,16 +188,26 @@ class Pipeline:
             state = await asyncio.to_thread(save.read)
             if state is None or state.prefix in pending or not _precedes(state.prefix, request.prefix):
                 continue
-            await self.abort_uploads(state.uploads)
+            await self.abort_leftover(state)
             await asyncio.to_thread(save.remove)
 
-    async def abort_uploads(self, uploads: Mapping[str, str]) -> None:
-        """Abort uploads that will not be resumed; what cannot be reached in time is left for a sweep."""
+    async def abort_leftover(self, state: JournalState) -> None:
+        """Abort the uploads of a save that is not worth finishing, as `_abort` does."""
+        await self._abort(state.uploads, sealed_by=state.prefix)
+
+    async def _abort(self, uploads: Mapping[str, str], *, sealed_by: str | None = None) -> None:
+        """Abort uploads that will not be resumed; what cannot be reached in time is left for a sweep.
+
+        Ids that are sealed are opened with the seal of the checkpoint `sealed_by`.
+        """
         backend = self._store.backend
         if not uploads or not isinstance(backend, MultipartBackend):
             return
         try:
             async with asyncio.timeout(_ABORT_SECS):
+                if sealed_by is not None:
+                    seal = await read_seal(backend, sealed_by)
+                    uploads = {} if seal is None else seal.open_all(uploads)
                 for key, upload_id in uploads.items():
                     await (await backend.open_upload(key, upload_id)).abort()
         except (AckptError, TimeoutError) as error:

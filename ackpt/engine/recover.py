@@ -38,7 +38,7 @@ async def finish_leftovers(
         if (save, state) not in chosen:
             if state is not None:
                 _log_discarded(state, newest)
-                await pipeline.abort_uploads(state.uploads)
+                await pipeline.abort_leftover(state)
             await asyncio.to_thread(save.remove)
     for save, state in chosen:
         request = await asyncio.to_thread(_open, save, state, asyncio.get_running_loop().create_future())
@@ -131,7 +131,7 @@ def _open(save: StagedSave, state: JournalState, outcome: asyncio.Future[Outcome
         outcome=outcome,
         resumed=True,
         phase=Phase.STAGED,
-        uploads=dict(state.uploads),
+        sealed_uploads=state.uploads,
         save=save,
         journal=save.open_journal(),
         staged=True,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ackpt.checkpoint.fence import Claim
 from ackpt.checkpoint.journal import Journal
+from ackpt.checkpoint.seal import Seal
 from ackpt.checkpoint.staged import StagedFile
 from ackpt.checkpoint.staging import StagedSave
 from ackpt.engine.overlap import Phase
@@ -65,6 +66,10 @@ class SaveRequest:
     files: FileStream = field(default_factory=FileStream)
     uploads: dict[str, str] = field(default_factory=dict)
     """Uploads that were begun, by this process or an earlier one: key to upload id."""
+    sealed_uploads: Mapping[str, str] = field(default_factory=dict)
+    """Uploads of an earlier process, as its journal tells them, until `unseal`."""
+    seal: Seal | None = None
+    """What the ids of uploads are sealed with in the journal; None: they are not journalled."""
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when staging has begun (or is not needed)."""
     save: StagedSave | None = None
@@ -77,12 +82,17 @@ class SaveRequest:
     sent: int = 0
     """Bytes that the store has acknowledged."""
 
+    def unseal(self, seal: Seal) -> None:
+        """Take `seal` for the journal, and open with it what an earlier process has sealed."""
+        self.seal = seal
+        self.uploads.update(seal.open_all(self.sealed_uploads))
+
     async def record(self, key: str, upload_id: str) -> None:
         """Journal an upload that was begun."""
         self.uploads[key] = upload_id
         async with self.journal_turn:
-            if self.journal is not None:
-                await asyncio.to_thread(self.journal.add_upload, key, upload_id)
+            if self.journal is not None and self.seal is not None:
+                await asyncio.to_thread(self.journal.add_upload, key, self.seal.close(upload_id))
 
     async def close_journal(self) -> None:
         """Close the journal; idempotent."""

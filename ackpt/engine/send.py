@@ -15,8 +15,9 @@ from ackpt.backends.base import Backend, Condition, IfAbsent, IfVersion, ObjectI
 from ackpt.checkpoint.catalog import read_object
 from ackpt.checkpoint.commit import advance_state, conflict, find_committed, put_manifest
 from ackpt.checkpoint.fence import check_claim
-from ackpt.checkpoint.intent import declare, intent_key, withdraw
+from ackpt.checkpoint.intent import declare, intent_key, read_seal, withdraw
 from ackpt.checkpoint.manifest import Manifest, ManifestObject
+from ackpt.checkpoint.seal import Seal
 from ackpt.checkpoint.staged import StagedFile
 from ackpt.checkpoint.sweep import abort_uploads
 from ackpt.checkpoint.tensor_index import same_tensors
@@ -85,7 +86,9 @@ class Sender:
             resumed = intent_key(request.prefix) in there
             ours = not there or resumed
             if ours:
-                await declare(backend, prefix=request.prefix, writer=request.claim.writer)
+                seal = await read_seal(backend, request.prefix) if resumed else None
+                request.unseal(seal or Seal.new())
+                await declare(backend, prefix=request.prefix, writer=request.claim.writer, seal=request.seal)
             sending = _Sending(
                 backend=self._store.backend,
                 request=request,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import secrets
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from ackpt.transfer.clean_up import clean_up
 from ackpt.transfer.local import OpenFile, local_errors
 
 _REMOVE_SECS: Final = 10.0
+_LONG_NAME_BYTES: Final = 200  # of the 255 that file systems take
 _NO_ROOM_AHEAD = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 
 
@@ -74,7 +76,8 @@ def _open_beside(path: Path) -> tuple[Path, FileIO]:
     The lock tells the two apart, and ends with its process. A file that we could lock only after
     its owner had renamed or removed it is no longer at its name.
     """
-    usual = path.with_name(f".{path.name}.part")
+    stem = _stem(path.name)
+    usual = path.with_name(f".{stem}.part")
     file = FileIO(os.open(usual, os.O_CREAT | os.O_RDWR, 0o666), "r+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,8 +87,14 @@ def _open_beside(path: Path) -> tuple[Path, FileIO]:
     except OSError:  # somebody else's, or a file system without locks
         pass
     file.close()
-    unusual = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    unusual = path.with_name(f".{stem}.{secrets.token_hex(4)}.part")
     return unusual, FileIO(os.open(unusual, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666), "r+")
+
+
+def _stem(name: str) -> str:
+    """Return what names a temporary file after `name`: a digest where more would be too long for a name."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= _LONG_NAME_BYTES else hashlib.sha256(encoded).hexdigest()
 
 
 def _reserve(descriptor: int, path: Path, size: int) -> None:

@@ -92,6 +92,7 @@ async def state(backend: MemoryBackend) -> StateFile | None:
 
 async def test_the_state_moves_forward_and_never_back() -> None:
     backend = MemoryBackend()
+    await put(backend, "m-9.index")
     await advance_state(backend, "m-5", ["m-4", "m-5"])
     assert await state(backend) == StateFile("m-5", ("m-4", "m-5"))
     await advance_state(backend, "m-9", ["m-9"])
@@ -113,6 +114,8 @@ async def test_a_state_file_that_names_no_step_gives_way(data: bytes) -> None:
 async def test_of_many_writers_at_once_the_highest_step_stays() -> None:
     backend = MemoryBackend()
     steps = [3, 9, 1, 7, 5, 8]
+    for step in steps:
+        await put(backend, f"m-{step}.index")
     await asyncio.gather(*(advance_state(backend, f"m-{step}", [f"m-{step}"]) for step in steps))
     assert await state(backend) == StateFile("m-9", ("m-9",))
 
@@ -121,6 +124,7 @@ async def test_a_writer_that_got_in_between_is_not_undone() -> None:
     """Between our reading and our writing somebody moves the state to a higher step."""
     inner = MemoryBackend()
     await put(inner, "checkpoint", StateFile("m-1").to_text())
+    await put(inner, "m-9.index")
     moved: list[str] = []
 
     class MovesIt(Fault):
@@ -160,3 +164,17 @@ async def test_a_state_file_that_is_not_behind_is_left_alone(lies: StateFile) ->
     await put(backend, "checkpoint", lies.to_text())
     await catch_up_state(backend, "model.ckpt-5", ["model.ckpt-5"])
     assert await read(backend, "checkpoint") == lies.to_text()
+
+
+async def test_a_state_file_that_points_at_what_is_gone_is_moved_to_what_is_there(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    backend = MemoryBackend()
+    await put(backend, "checkpoint", StateFile("/old/place/model.ckpt-9", ()).to_text())
+    await advance_state(backend, "model.ckpt-5", ["model.ckpt-5"])
+    assert b'"model.ckpt-5"' in await read(backend, "checkpoint")
+    assert "points at /old/place/model.ckpt-9, which is not there" in caplog.text
+    await put(backend, "checkpoint", StateFile("model.ckpt-9", ()).to_text())
+    await put(backend, "model.ckpt-9.index")
+    await advance_state(backend, "model.ckpt-5", ["model.ckpt-5"])
+    assert b'"model.ckpt-9"' in await read(backend, "checkpoint")

@@ -5,6 +5,7 @@ Prints `ready` when the signal may come, and the outcome of the save that follow
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 import sys
 import time
@@ -70,6 +71,13 @@ def main(mode: str, folder: str) -> None:
     policy = ackpt.Preemption(grace_secs=GRACE_SECS, reserve_secs=1.0)
     with ackpt.BackgroundCheckpointer(target.get(mode, folder), preemption=policy) as checkpointer:
         if mode == "resume":
+            return
+        if mode == "fork":
+            worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+            worker.start()
+            worker.terminate()
+            worker.join(30)
+            print(worker.exitcode, checkpointer.preempted, flush=True)
             return
         checkpointer.submit(State(1)).result(30)
         if mode == "staging":

@@ -176,3 +176,9 @@ def test_after_a_call_of_ones_own_the_program_goes_on(start: Start, tmp_path: Pa
     said, _ = start("call").communicate(timeout=60)
     assert said == "ready\nCommitted\nwent on\n"
     assert steps(tmp_path) == [1, 3]
+
+
+def test_a_worker_of_a_data_loader_that_is_ended_is_no_notice(start: Start) -> None:
+    process = start("fork")
+    said, _ = process.communicate(timeout=60)
+    assert (said, process.returncode) == (f"{-signal.SIGTERM} False\n", 0)

@@ -298,3 +298,11 @@ async def test_a_budget_of_less_than_one_range_slows_down_and_does_not_lock_up(
             await stocked(data), KEY, tmp_path / "file", small, size=LARGE, crc32c=crc32c(data)
         )
     assert (tmp_path / "file").read_bytes() == data
+
+
+async def test_a_name_of_the_greatest_length_is_fetched(tmp_path: Path, transfer: Transfer) -> None:
+    backend = ScriptedBackend()
+    name = "ü" * 127 + "x"  # 255 bytes
+    await backend.put(name, BytesBody(b"abc"))
+    await download_object(backend, name, tmp_path / name, transfer, size=3, crc32c=None)
+    assert os.listdir(tmp_path) == [name]

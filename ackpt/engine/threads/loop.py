@@ -87,12 +87,13 @@ class LoopThread:
         """Make sure that the caller may wait for the loop.
 
         Raises:
-            WrongThreadError: it is on the loop's own thread.
+            WrongThreadError: it is on the loop's own thread, or on one of its workers, for which the
+                loop may be waiting.
         """
-        if threading.current_thread() is self._thread:
+        if threading.current_thread() is self._thread or self._pool.is_worker():
             raise WrongThreadError(
-                f"a blocking call on {self._name}, from a listener or a subscriber on its own thread, would "
-                "wait for itself; hand it to another thread"
+                f"a blocking call on {self._name}, from a listener or a subscriber on a thread of its own, "
+                "would wait for itself; hand it to another thread"
             )
 
     def call_soon(self, call: Callable[..., object], *arguments: object) -> bool:

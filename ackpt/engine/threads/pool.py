@@ -75,6 +75,10 @@ class WorkerPool(ThreadPoolExecutor):
                 worker.start()
         return future
 
+    def is_worker(self) -> bool:
+        """Tell whether the caller is on one of the workers."""
+        return threading.current_thread() in self._workers
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the workers after the queued calls; idempotent.
 

@@ -6,7 +6,9 @@ import os
 import signal
 import socket
 import threading
+import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import FrameType
 
 from ackpt.engine.threads.loop import LoopThread
@@ -42,12 +44,21 @@ class SignalCatcher:
         self._thread = thread
         self._notify = notify
         self._released = False
+        self._mask: set[int] | None = None
         self._reading, self._writing = socket.socketpair()
         self._reading.setblocking(False)
         self._writing.setblocking(False)
         thread.watch(self._reading, self._read)
         self._earlier_fd = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
         self._earlier = {number: signal.signal(number, self._handle) for number in self._signals}
+        # A fork has the handlers, and the socket; a signal to a data loader's worker is its own affair,
+        # also one that comes before the worker has let go of them: it is held back until then.
+        me = weakref.ref(self)
+        os.register_at_fork(
+            before=partial(_hold_back, me),
+            after_in_parent=partial(_let_through, me),
+            after_in_child=partial(_let_go, me),
+        )
 
     def release(self) -> None:
         """Give the signals back to whom they belonged before; idempotent.
@@ -57,6 +68,11 @@ class SignalCatcher:
         if self._released or threading.current_thread() is not threading.main_thread():
             self._released = True
             return
+        self._restore()
+        self._thread.unwatch(self._reading)
+        self._writing.close()
+
+    def _restore(self) -> None:
         self._released = True
         for number, handler in self._earlier.items():
             if signal.getsignal(number) == self._handle:
@@ -64,8 +80,6 @@ class SignalCatcher:
         current = signal.set_wakeup_fd(self._earlier_fd)
         if current != self._writing.fileno():  # somebody else has taken the place meanwhile
             signal.set_wakeup_fd(current)
-        self._thread.unwatch(self._reading)
-        self._writing.close()
 
     def redeliver(self, number: int) -> None:
         """Let the signal do what it would have done; after `release`, on the main thread.
@@ -99,3 +113,40 @@ class SignalCatcher:
         for number in numbers:
             if number in self._signals:
                 self._notify(number)
+
+    def hold_back(self) -> None:
+        """Hold the signals back from this thread, which is about to fork."""
+        if not self._released:
+            self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
+
+    def let_through(self) -> None:
+        """Let them through again."""
+        mask, self._mask = self._mask, None
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def let_go_in_fork(self) -> None:
+        """Be nothing in a fork: give its signals back, and close its copies of the socket."""
+        if not self._released:
+            self._restore()
+            self._reading.close()
+            self._writing.close()
+        self.let_through()
+
+
+def _hold_back(catcher: weakref.ref[SignalCatcher]) -> None:
+    alive = catcher()
+    if alive is not None:
+        alive.hold_back()
+
+
+def _let_through(catcher: weakref.ref[SignalCatcher]) -> None:
+    alive = catcher()
+    if alive is not None:
+        alive.let_through()
+
+
+def _let_go(catcher: weakref.ref[SignalCatcher]) -> None:
+    alive = catcher()
+    if alive is not None:
+        alive.let_go_in_fork()
