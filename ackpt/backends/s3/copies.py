@@ -9,12 +9,12 @@ from urllib.parse import quote
 
 from ackpt.backends.base import Condition, ObjectInfo
 from ackpt.backends.http import xml
+from ackpt.backends.http.undo import undo
 from ackpt.backends.s3.bucket import Ask, Bucket
 from ackpt.backends.s3.checksums import ALGORITHM_HEADER, from_document
 from ackpt.backends.s3.documents import expected
 from ackpt.backends.s3.multipart import begin
 from ackpt.backends.s3.objects import quoted
-from ackpt.backends.s3.undo import undo
 from ackpt.backends.s3.upload_api import CopySource, UploadApi
 from ackpt.errors import UnsupportedError
 from ackpt.options import GiB

@@ -8,11 +8,11 @@ from typing import Final
 
 from ackpt.backends.base import Body, Condition, ObjectInfo, PartLimits, PartReceipt, Upload
 from ackpt.backends.http.crc32c import compare, encode
+from ackpt.backends.http.undo import undo
 from ackpt.backends.s3.checksums import CRC32C_HEADER, Abilities
 from ackpt.backends.s3.chunked import chunked
 from ackpt.backends.s3.objects import Objects, content_of
 from ackpt.backends.s3.signature import CONTENT_HEADER, UNSIGNED
-from ackpt.backends.s3.undo import undo
 from ackpt.backends.s3.upload_api import UploadApi, UploadKind
 from ackpt.errors import (
     AuthenticationError,
