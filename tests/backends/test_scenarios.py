@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -47,3 +49,23 @@ class TestS3(Scenarios):
     @pytest.fixture
     def make_backend(self, s3_server: S3Server, s3_bucket: str) -> MakeBackend:
         return lambda: open_backend(url_of(s3_server.url, s3_bucket))
+
+
+NO_CHECKSUMS = {"test_a_corrupted_part_is_noticed": "a filesystem of fsspec tells no checksums"}
+
+
+class TestFsspecLocal(Scenarios):
+    cannot: ClassVar[Mapping[str, str]] = NO_CHECKSUMS
+
+    @pytest.fixture
+    def make_backend(self, tmp_path: Path) -> MakeBackend:
+        return lambda: open_backend(f"fsspec+file://{tmp_path}/run")
+
+
+class TestFsspecMemory(Scenarios):
+    cannot: ClassVar[Mapping[str, str]] = NO_CHECKSUMS
+
+    @pytest.fixture
+    def make_backend(self) -> MakeBackend:
+        name = uuid.uuid4()
+        return lambda: open_backend(f"fsspec+memory:///{name}/run")
