@@ -22,7 +22,10 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalState:
-    """Say what a journal tells: the save, its finished files, its open uploads, how far it came."""
+    """Say what a journal tells: the save, its finished files, its open uploads, how far it came.
+
+    `uploads` are sealed ids, by key.
+    """
 
     step: int
     prefix: str
@@ -74,9 +77,12 @@ class Journal:
         fsync_path(self._path.parent.parent)
         self._append({"record": "staged"})
 
-    def add_upload(self, key: str, upload_id: str) -> None:
-        """Record an upload that was begun, so that a later process can go on with it."""
-        self._append({"record": "upload", "key": key, "id": upload_id})
+    def add_upload(self, key: str, sealed_id: str) -> None:
+        """Record an upload that was begun, so that a later process can go on with it.
+
+        The id is sealed: it may let anybody write the object (see `ackpt.checkpoint.seal`).
+        """
+        self._append({"record": "upload", "key": key, "id": sealed_id})
 
     def close(self) -> None:
         """Close the file; idempotent."""

@@ -9,6 +9,7 @@ import pytest
 
 from ackpt import Checkpointer
 from ackpt.backends.memory import MemoryBackend
+from ackpt.checkpoint.intent import read_seal
 from ackpt.checkpoint.staging import StagingFolder
 from ackpt.events import Committed, Failed, Outcome, Parked
 from ackpt.testing import FaultScript, On
@@ -33,10 +34,11 @@ async def saved(run: Run, folder: Path, at: int) -> tuple[Outcome, bool]:
     return outcome.result(), awaits.reached
 
 
-def journaled(folder: Path) -> set[str]:
+async def journaled(run: Run, folder: Path) -> set[str]:
     (staging,) = folder.iterdir()
-    states = [save.read() for save in StagingFolder(staging, target="").saves()]
-    return {upload_id for state in states if state is not None for upload_id in state.uploads.values()}
+    (state,) = [save.read() for save in StagingFolder(staging, target="").saves()]
+    seal = await read_seal(run.store, "ckpt-7")
+    return set() if state is None or seal is None else set(seal.open_all(state.uploads).values())
 
 
 @pytest.mark.timeout(120)
@@ -58,7 +60,9 @@ async def cut_short_everywhere(tmp_path: Path) -> None:
         uploads = set(run.store.store.uploads)
         seen.add(type(outcome))
         if isinstance(outcome, Parked):
-            assert uploads <= journaled(folder), f"an upload nobody knows of, cut short at await {at}"
+            assert uploads <= await journaled(run, folder), (
+                f"an upload nobody knows of, cut short at await {at}"
+            )
         else:
             assert isinstance(outcome, Committed | Failed), outcome
             assert uploads == set(), f"an upload of a save that is over, cut short at await {at}"
