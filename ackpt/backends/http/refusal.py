@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from ackpt.backends.http.purpose import Purpose
 from ackpt.errors import StorageError
 
 _MESSAGE_CHARS = 300
+_TOKEN = re.compile(r"\b(Bearer|Basic) [\w.~+/=-]+", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +39,11 @@ class Refusal:
         message: str,
         details: Mapping[str, str] | None = None,
     ) -> Refusal:
-        """Make one: the message on one line and cut, `Retry-After` read."""
+        """Make one: the message on one line, cut, without a token it repeats; `Retry-After` read."""
         return cls(
             status=status,
             code=code,
-            message=" ".join(message.split())[:_MESSAGE_CHARS],
+            message=_TOKEN.sub(r"\1 …", " ".join(message.split()))[:_MESSAGE_CHARS],
             retry_after_secs=parse_retry_after(headers.get("Retry-After"), datetime.now(UTC)),
             details=details or {},
         )
