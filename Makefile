@@ -12,7 +12,7 @@ STAMP := $(VENV)/.ackpt-installed
 STAMP_LATEST := $(LATEST)/.ackpt-installed
 
 .DELETE_ON_ERROR:
-.PHONY: help install install-latest lock reference test test-latest check demo demo-gs kill bench clean
+.PHONY: help install install-latest lock reference laws test test-latest check demo demo-gs kill bench clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,10 @@ lock:  ## Write constraints/ anew, from the newest releases that go together
 	$(PYTHON) constraints/lock.py
 
 reference: install  ## Write the reference pages that are made from the code
+	$(VENV)/bin/python -m docs.generate
+
+laws: install  ## Play the laws on every backend and driver, and write the page that says who keeps them
+	$(VENV)/bin/python -m pytest -q -p tests.record_laws --laws docs/reference/laws.json tests/backends
 	$(VENV)/bin/python -m docs.generate
 
 test: install  ## Pass the tests on TensorFlow 2.15.1

@@ -138,7 +138,7 @@ class Scene:
     def many_writers(self) -> None:
         """End the law here for a backend whose type says that its conditions are not atomic."""
         if isinstance(self.backend, SingleWriter):
-            pytest.skip("the backend is a SingleWriter: its conditions are not atomic")
+            pytest.skip("the backend is a SingleWriter, whose conditions are not atomic")
 
     @property
     def multipart(self) -> MultipartBackend:
@@ -159,7 +159,7 @@ class Scene:
         upload = await self.upload(key)
         if isinstance(upload, SequentialUpload):
             await upload.abort()
-            pytest.skip("the upload is a SequentialUpload: it takes its parts in order only")
+            pytest.skip("the upload is a SequentialUpload, which takes its parts in order only")
         return upload
 
     async def open_uploads(self, prefix: str = "") -> list[tuple[str, str]]:

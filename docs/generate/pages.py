@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from docs.generate import api, options, words
+from docs.generate import api, laws, options, words
 from docs.generate.source import ROOT
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -15,6 +15,7 @@ def pages() -> Mapping[Path, str]:
     """Return every generated page, by its path."""
     return {
         REFERENCE / "api.md": api.page(),
+        REFERENCE / "laws.md": laws.page(REFERENCE / "laws.json"),
         REFERENCE / "errors.md": words.errors_page(),
         REFERENCE / "events.md": words.events_page(),
         REFERENCE / "policies.md": words.policies_page(),
