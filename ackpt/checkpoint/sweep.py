@@ -59,8 +59,12 @@ async def find_orphans(
 def orphans(
     objects: Sequence[ObjectInfo], uploads: Iterable[UploadInfo], *, leased: bool, before: datetime
 ) -> list[Orphan]:
-    """Decide, from a listing, what is an orphan: older than `before` in all its parts."""
-    by_key = {info.key: info for info in objects}
+    """Decide, from a listing, what is an orphan: older than `before` in all its parts.
+
+    A key that is no plain path is nobody's: a listing is not trusted to stay inside the run.
+    """
+    by_key = {info.key: info for info in objects if _is_plain(info.key)}
+    uploads = [each for each in uploads if _is_plain(each.key)]
     committed = {_step(key) for key in by_key if _prefix(key, MANIFEST_SUFFIX) is not None}
     newest = max(committed, default=-1)
     found: list[Orphan] = []
@@ -117,7 +121,7 @@ async def abort_uploads(backend: Backend, prefix: str) -> None:
     if not isinstance(backend, MultipartBackend):
         return
     async with aclosing(backend.list_uploads(prefix)) as listing:
-        found = [info async for info in listing if _is_below(prefix, info.key)]
+        found = [info async for info in listing if _is_below(prefix, info.key) and _is_plain(info.key)]
     for info in found:
         await _abort(backend, info.key, info.upload_id)
 
@@ -146,6 +150,10 @@ def _step(key: str) -> int:
         if prefix is not None:
             return split_prefix(prefix)[1]
     return -1
+
+
+def _is_plain(key: str) -> bool:
+    return "\\" not in key and not any(segment in ("", ".", "..") for segment in key.split("/"))
 
 
 def _is_below(prefix: str, key: str) -> bool:
