@@ -51,6 +51,7 @@ class _BuiltIn:
 
 _BUILT_IN: Mapping[str, _BuiltIn] = MappingProxyType(
     {
+        "az": _BuiltIn(module="ackpt.backends.az", name="AzBackend", extra="az"),
         "file": _BuiltIn(module="ackpt.backends.file", name="FileBackend"),
         "fsspec+": _BuiltIn(module="ackpt.backends.fsspec", name="FsspecBackend", extra="fsspec"),
         "gs": _BuiltIn(module="ackpt.backends.gs", name="GSBackend", extra="gs"),

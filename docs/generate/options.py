@@ -13,6 +13,7 @@ from ackpt.options import DataclassInstance, TransferOptions
 from docs.generate.markdown import NOTE, join, sentences, table
 
 _OPTIONS_OF = {
+    "az": "ackpt.backends.az.options:AzOptions",
     "file": "ackpt.backends.file:FileOptions",
     "fsspec+": "ackpt.backends.fsspec.options:FsspecOptions",
     "gs": "ackpt.backends.gs.options:GSOptions",
