@@ -9,6 +9,7 @@ are not told apart.
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ from ackpt.backends.base import Backend, Condition, IfAbsent, IfVersion
 from ackpt.checkpoint.catalog import read_object
 from ackpt.errors import ConditionFailedError, CorruptCheckpointError, FencedError, NotFoundError
 from ackpt.transfer.body import BytesBody
+
+_log = logging.getLogger(__name__)
 
 KEY = ".ackpt/writer.json"
 
@@ -106,15 +109,24 @@ async def _condition(backend: Backend) -> Condition:
 
 
 async def check_claim(backend: Backend, claim: Claim) -> None:
-    """Make sure that `claim` still holds.
+    """Make sure that `claim` still holds; one that somebody has deleted is put there again.
 
     Raises:
-        FencedError: a newer writer has taken the run over, or the claim is gone.
+        FencedError: a newer writer has taken the run over.
     """
     there = await read_claim(backend)
+    if there is None:
+        _log.warning("%s, which says who writes this run, was gone; it is written again", KEY)
+        document = BytesBody(json.dumps(claim.to_document()).encode())
+        try:
+            await backend.put(KEY, document, condition=IfAbsent())
+        except ConditionFailedError:
+            there = await read_claim(backend)
+        else:
+            return
     if there != claim:
-        by = f"attempt {there.attempt}, since {there.time}" if there else "nobody; the claim was deleted"
+        by = f" by attempt {there.attempt}, since {there.time}" if there else ""
         raise FencedError(
             f"this writer (attempt {claim.attempt}, since {claim.time}) no longer holds the run: it was "
-            f"taken over ({by}); nothing was committed or deleted: stop this process"
+            f"taken over{by}; nothing was committed or deleted: stop this process"
         )

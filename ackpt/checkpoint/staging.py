@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -25,8 +26,10 @@ from pathlib import Path
 
 from ackpt.checkpoint.fence import Claim
 from ackpt.checkpoint.journal import Journal, JournalState, fsync_path, read_journal
-from ackpt.errors import StagingError, StagingLockedError
+from ackpt.errors import StagingError, StagingLockedError, StorageFullError
 from ackpt.url import StorageURL
+
+_log = logging.getLogger(__name__)
 
 ROOT_VARIABLE = "ACKPT_STAGING_DIR"
 
@@ -141,9 +144,17 @@ class StagingFolder:
     ) -> tuple[StagedSave, Journal]:
         """Make an empty folder for one save, with its journal begun.
 
+        A staging folder that somebody has removed is made, and taken, again.
+
         Raises:
-            StagingError: the disk is full or the folder cannot be written to.
+            StorageFullError: no room left on its disk.
+            StagingLockedError: another saver has taken the folder that was made again.
+            StagingError: it cannot be written to.
         """
+        if not self.folder.is_dir():
+            _log.warning("the staging folder %s was removed; it is made again", self.folder)
+            self.unlock()
+            self.lock()
         try:
             save = StagedSave(self._make(prefix))
             try:
@@ -158,10 +169,11 @@ class StagingFolder:
                 save.remove()
                 raise
         except OSError as error:
-            raise StagingError(
-                f"{prefix} cannot be staged in {self.folder} ({error.strerror}); make room there, or set "
-                f"staging_dir or ${ROOT_VARIABLE} to a folder with enough"
-            ) from error
+            what = f"{prefix} cannot be staged in {self.folder} ({error.strerror})"
+            elsewhere = f"set staging_dir or ${ROOT_VARIABLE} to a folder"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StorageFullError(f"{what}; make room there, or {elsewhere} with enough") from error
+            raise StagingError(f"{what}; {elsewhere} that this user can write to") from error
         return save, journal
 
     def saves(self) -> list[StagedSave]:

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -22,6 +23,7 @@ from ackpt.snapshot.base import Snapshot
 from ackpt.snapshot.directory import DirectorySnapshot, Source
 
 IO_WORKERS = 8
+_CUT_OFF_SECS = 30.0
 
 
 class PendingSave:
@@ -99,6 +101,8 @@ class BackgroundCheckpointer:
     def start(self) -> None:
         """Start the loop's thread, open the run, and finish what an earlier process left; idempotent.
 
+        One that could not start is closed.
+
         Raises:
             StagingLockedError, StagingError: the staging folder is in use, or of no use.
             BucketNotFoundError, PermissionDeniedError, StorageError: the store cannot be read.
@@ -117,7 +121,7 @@ class BackgroundCheckpointer:
         except BaseException:
             self._release_signals()
             self._thread.stop()
-            self._thread = None
+            self._thread, self._closed = None, True
             raise
 
     def submit(
@@ -179,6 +183,11 @@ class BackgroundCheckpointer:
     def start_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run `coroutine` on the loop, behind the saves; what it raises is logged as a warning."""
         self._running().submit(self._core.run_task(coroutine))
+
+    @property
+    def staging(self) -> bool:
+        """Tell whether a save that was taken is not wholly in the staging folder yet; from any thread."""
+        return self._core.staging
 
     def check_start(self, step: int) -> None:
         """Make sure that a training that begins at `step` goes on from where the run is.
@@ -254,14 +263,22 @@ class BackgroundCheckpointer:
                 raise
             except ClosedError:  # the process is on its way out, and the thread has closed it already
                 clean = True
-            except BaseException:
-                thread.stop()
+            except BaseException:  # Ctrl-C: what is under way is cut short, and still has its outcome
+                self._cut_off(thread)
                 raise
             finally:
                 self._release_signals()
             thread.stop()
         self._thread, self._closed = None, True
         return clean
+
+    def _cut_off(self, thread: LoopThread) -> None:
+        self._thread, self._closed = None, True
+        try:
+            with suppress(CancelledError, TimeoutError):
+                thread.submit(self._core.ended()).result(_CUT_OFF_SECS)
+        finally:
+            thread.stop()
 
     def raise_if_failed(self) -> None:
         """Raise if the last save failed, whatever the failure policy tolerates.

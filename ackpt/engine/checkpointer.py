@@ -7,6 +7,7 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -88,7 +89,7 @@ class Checkpointer:
         self._retainer = Retainer(retention, name=name)
         self._listeners = listeners
         self._dispatcher = Dispatcher(listeners, self._publish)
-        self._route: Route = Direct(self._store, self._retainer, self._dispatcher.let_go)
+        self._route: Route = Direct(self._store, self._retainer, self._let_go)
         self._fallback: Fallback | None = None
         if fallback is not None:
             self._fallback = Fallback(
@@ -96,7 +97,7 @@ class Checkpointer:
                 instead_of=self._store,
                 retention=retention,
                 name=name,
-                before_state=self._dispatcher.let_go,
+                before_state=self._let_go,
             )
             self._route = WithFallback(self._route, self._fallback)
         self._subscribers: list[Subscriber] = [log_event]
@@ -104,6 +105,7 @@ class Checkpointer:
         self._errands = Errands()
         self._admission = Admission(overlap, target=self._store.name, publish=self._publish)
         self._closed = False
+        self._ended = asyncio.Event()
         self._claim: Claim | None = None
         self._heartbeat: Heartbeat | None = None
         self._pace = Pace()
@@ -231,6 +233,11 @@ class Checkpointer:
         """Run work that belongs to no save; `wait` waits for it, and a failure is a warning."""
         await self._errands.start(coroutine, what=f"work beside the saves of {self.target}")
 
+    @property
+    def staging(self) -> bool:
+        """Tell whether a save is not wholly in the staging folder yet; from any thread."""
+        return self._pipeline is not None and any(not each.staged for each in self._pipeline.pending)
+
     def check_start(self, step: int) -> None:
         """Make sure that a training that begins at `step` goes on from where the run is.
 
@@ -266,13 +273,13 @@ class Checkpointer:
 
         A notice of preemption ends the wait.
         """
-        settled = asyncio.create_task(self._settled())
-        noticed = asyncio.create_task(self.notice.wait())
-        try:
-            await asyncio.wait({settled, noticed}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            return settled.done()
-        finally:
-            await _cancel([settled, noticed])
+        return await self.notice.unless_given(self._settled(), timeout)
+
+    async def _let_go(self, prefix: str) -> None:
+        """Wait until the listeners that hold the state file have been told of all that came before."""
+        if self._pipeline is not None and self._dispatcher.holds_state:
+            await self._pipeline.concluded_before(prefix)
+            await self._dispatcher.let_go()
 
     async def _settled(self) -> None:
         while self._pipeline is not None and self._pipeline.pending:
@@ -296,15 +303,23 @@ class Checkpointer:
             if not clean and self.notice.preempted:
                 clean = await self._use_grace(self._pipeline)
         finally:
-            await self._pipeline.cut_short()
-            await self._errands.aclose()
-            await self._dispatcher.aclose()
-            if self._heartbeat is not None:
-                await self._heartbeat.aclose()
-            await self._close_stores()
-            self._staging.unlock()
-            self.notice.withdraw()
+            try:
+                await self._pipeline.cut_short()
+                await self._errands.aclose()
+                await self._dispatcher.aclose()
+                if self._heartbeat is not None:
+                    await self._heartbeat.aclose()
+                await self._close_stores()
+            finally:
+                self._staging.unlock()
+                self.notice.withdraw()
+                self._ended.set()
         return clean
+
+    async def ended(self) -> None:
+        """Wait until a close that is under way has ended, or was cut off."""
+        if self._closed:
+            await self._ended.wait()
 
     async def _use_grace(self, pipeline: Pipeline) -> bool:
         """Stage what is pinned; then wait for it, if it can be committed in the time that is left."""
@@ -371,14 +386,9 @@ class Checkpointer:
 
     def _bring_home(self, pipeline: Pipeline, claim: Claim) -> None:
         """Copy what the fallback has taken to where it belongs."""
-        fallback = self._fallback
-        if fallback is None or fallback.is_empty:
-            return
-
-        async def take(manifest: Manifest) -> Outcome:
-            return await stage_copy(pipeline, self._staging, manifest, claim=claim, fetch=fallback.fetch)
-
-        self._errands.start_in_turn(fallback.give_back(take), what=f"copying back from {fallback.store.name}")
+        if self._fallback is not None and not self._fallback.is_empty:
+            errand = self._fallback.give_back(partial(stage_copy, pipeline, self._staging, claim=claim))
+            self._errands.start_in_turn(errand, what=f"copying back from {self._fallback.store.name}")
 
     async def _close_stores(self) -> None:
         await self._store.aclose()
@@ -387,10 +397,3 @@ class Checkpointer:
 
     def _publish_deleted(self, manifest: Manifest) -> None:
         self._publish(Deleted(step=manifest.step, target=self._store.name, prefix=manifest.prefix))
-
-
-async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)

@@ -36,6 +36,9 @@ _log = logging.getLogger(__name__)
 
 _PROBE_SECS = 10.0
 
+Fetch = Callable[[Manifest, Path], Awaitable[None]]
+"""Bring the files of a checkpoint into a folder, verified, under their keys."""
+
 OUTAGES = (StorageError, SaveTimeoutError)
 """What the fallback is for; a conflict, or a newer writer, is no outage."""
 
@@ -53,7 +56,7 @@ class Fallback:
         instead_of: Store,
         retention: Retention,
         name: str,
-        before_state: Callable[[], Awaitable[None]],
+        before_state: Callable[[str], Awaitable[None]],
     ) -> None:
         """Check what can be checked without I/O.
 
@@ -124,19 +127,19 @@ class Fallback:
         await self._retainer.delete_outdated(self.store.reliable(), self._claim, self._retainer.forget)
         return sent
 
-    async def give_back(self, take: Callable[[Manifest], Awaitable[Outcome]]) -> None:
+    async def give_back(self, take: Callable[[Manifest, Fetch], Awaitable[Outcome]]) -> None:
         """Have what is here taken, oldest first, and delete what is committed there; the rest stays."""
         for manifest in self._retainer.manifests:
             if self._down or manifest.step in self._refused:
                 continue
-            outcome = await take(manifest)
+            outcome = await take(manifest, self._fetch)
             if isinstance(outcome, Failed) and isinstance(outcome.error, StepConflictError):
                 self._refused.add(manifest.step)
             if isinstance(outcome, Committed) and outcome.target == self._first.name:
                 await delete_checkpoint(self.store.reliable(), manifest)
                 self._retainer.forget(manifest)
 
-    async def fetch(self, manifest: Manifest, folder: Path) -> None:
+    async def _fetch(self, manifest: Manifest, folder: Path) -> None:
         """Bring the files of a checkpoint into `folder`, verified, under their keys.
 
         Raises:

@@ -63,6 +63,11 @@ class Dispatcher:
         for queue in self._queues:
             queue.put_nowait(event)
 
+    @property
+    def holds_state(self) -> bool:
+        """Tell whether there is a listener that holds the state file."""
+        return any(each.holds_state for each in self._listeners)
+
     async def let_go(self) -> None:
         """Wait until every listener that holds the state has been told everything sent so far."""
         for listener, queue in zip(self._listeners, self._queues, strict=False):

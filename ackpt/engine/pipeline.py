@@ -72,6 +72,16 @@ class Pipeline:
         self._work[request] = work
         self._tasks[request] = asyncio.create_task(self._run(request, work))
 
+    async def concluded_before(self, prefix: str) -> None:
+        """Wait until every request that was started before that of `prefix` has its outcome, published."""
+        earlier = []
+        for each, task in self._tasks.items():
+            if each.prefix == prefix:
+                break
+            earlier.append(task)
+        if earlier:
+            await asyncio.wait(earlier)
+
     def supersede(self, request: SaveRequest, by_step: int) -> None:
         """End a request of which nothing has been sent, in favour of a newer one."""
         if request.superseded_by is None:

@@ -8,8 +8,9 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ackpt.errors import InvalidOptionError
 from ackpt.events import Committed, Event
@@ -100,9 +101,16 @@ class Notice:
         over = self._given_at + self.policy.grace_secs - self.policy.reserve_secs
         return max(0.0, over - self._clock())
 
-    async def wait(self) -> None:
-        """Wait until it is given."""
-        await self._given.wait()
+    async def unless_given(self, work: Coroutine[Any, Any, None], timeout: float | None) -> bool:
+        """Do `work` until it is done, the time is over, or the notice is given; tell whether it was done."""
+        tasks = asyncio.create_task(work), asyncio.create_task(self._given.wait())
+        try:
+            await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            return tasks[0].done()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     def give(self, number: int | None = None) -> None:
         """Take the notice, by a signal or by a call; a second one changes nothing: the time runs already."""

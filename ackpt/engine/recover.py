@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from types import MappingProxyType
 
 from ackpt.checkpoint.fence import Claim
@@ -13,6 +12,7 @@ from ackpt.checkpoint.journal import Journal, JournalState
 from ackpt.checkpoint.manifest import Manifest, split_prefix
 from ackpt.checkpoint.staged import StagedFile
 from ackpt.checkpoint.staging import StagedSave, StagingFolder
+from ackpt.engine.fallback import Fetch
 from ackpt.engine.overlap import Phase
 from ackpt.engine.pipeline import Pipeline
 from ackpt.engine.request import SaveRequest
@@ -37,7 +37,7 @@ async def finish_leftovers(
     for save, state in leftovers:
         if (save, state) not in chosen:
             if state is not None:
-                _log_discarded(state, newest)
+                _log_discarded(state, newest, claim)
                 await pipeline.abort_leftover(state)
             await asyncio.to_thread(save.remove)
     for save, state in chosen:
@@ -58,9 +58,9 @@ async def stage_copy(
     pipeline: Pipeline,
     staging: StagingFolder,
     manifest: Manifest,
+    fetch: Fetch,
     *,
     claim: Claim,
-    fetch: Callable[[Manifest, Path], Awaitable[None]],
 ) -> Outcome:
     """Save once more what is committed elsewhere; `fetch` brings its files into a folder.
 
@@ -109,9 +109,11 @@ async def _read(staging: StagingFolder, name: str) -> list[tuple[StagedSave, Jou
     return [(save, state) for save, state in found if state is None or split_prefix(state.prefix)[0] == name]
 
 
-def _log_discarded(state: JournalState, newest: int | None) -> None:
+def _log_discarded(state: JournalState, newest: int | None, claim: Claim | None) -> None:
     if not state.staged:
         _log.info("step %d was not wholly staged when its process ended; it is removed", state.step)
+    elif state.claim is not None and state.claim == claim:
+        _log.debug("step %d was staged more than once; a copy is removed", state.step)
     elif newest is None or state.step > newest:
         _log.warning(
             "step %d was staged by a writer that another one has replaced since; it is removed", state.step

@@ -80,7 +80,7 @@ def restore(
     return None if prefix is None else str(prefix)
 
 
-async def _at_once() -> None:
+async def _at_once(prefix: str) -> None:
     """Hold nothing back: there are no listeners here."""
 
 

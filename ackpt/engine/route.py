@@ -23,7 +23,9 @@ class Route(Protocol):
 class Direct:
     """Send to the run's own store."""
 
-    def __init__(self, store: Store, retainer: Retainer, before_state: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, store: Store, retainer: Retainer, before_state: Callable[[str], Awaitable[None]]
+    ) -> None:
         self._store = store
         self._retainer = retainer
         self._sender = Sender(store, before_state)

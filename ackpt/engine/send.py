@@ -49,8 +49,8 @@ class Sent:
 class Sender:
     """Send the checkpoints of one run to its store."""
 
-    def __init__(self, store: Store, before_state: Callable[[], Awaitable[None]]) -> None:
-        """Send to `store`; `before_state` is awaited when all is committed, before the state file moves."""
+    def __init__(self, store: Store, before_state: Callable[[str], Awaitable[None]]) -> None:
+        """Send to `store`; `before_state` is awaited, with the committed prefix, before the state moves."""
         self._store = store
         self._before_state = before_state
 
@@ -103,7 +103,7 @@ class Sender:
             manifest = await put_manifest(backend, _manifest(request, objects, sending.adopted))
         await _end_sending(backend, request.prefix, uploads=bool(request.uploads) or resumed)
         if manifest.is_tensorflow:
-            await self._before_state()
+            await self._before_state(manifest.prefix)
             await advance_state(backend, manifest.prefix, kept(manifest))
         return Sent(
             manifest=manifest,

@@ -165,9 +165,7 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
             assert self._snapshotter is not None
             self._snapshotter.prepare(session)
             if coord is not None:
-                guard = SessionGuard(
-                    coord, staging=self._snapshotter.staging, settle=self._settle, leave=self._leave
-                )
+                guard = SessionGuard(coord, staging=self._staging, settle=self._settle, leave=self._leave)
                 coord.register_thread(guard)
             if self._running().preempted:
                 if coord is not None:
@@ -263,6 +261,11 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
         """
         self._close(self._close_timeout_secs)
 
+    def _staging(self) -> bool:
+        """Tell whether something is pinned in the session, or not wholly staged yet."""
+        pinned = self._snapshotter is not None and self._snapshotter.staging()
+        return pinned or (self._checkpointer is not None and self._checkpointer.staging)
+
     def _settle(self) -> None:
         """Wait for what is under way, within the grace: the next session restores what is committed."""
         self._running().wait(self._exit_grace_secs)
@@ -275,13 +278,15 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
         checkpointer, self._checkpointer = self._checkpointer, None
         if checkpointer is None:
             return
-        checkpointer.close(timeout)
-        self._saver_listeners.forget()
-        self._summaries.close()
-        if self._snapshotter is not None:
-            self._snapshotter.close()
-        self._snapshotter = None
+        snapshotter, self._snapshotter = self._snapshotter, None
         self._last = None
+        try:
+            checkpointer.close(timeout)
+        finally:
+            self._saver_listeners.forget()
+            self._summaries.close()
+            if snapshotter is not None:
+                snapshotter.close()
         self._saved_at = -math.inf
 
     def _set_steps_per_run(self, steps_per_run: int) -> None:

@@ -7,6 +7,7 @@ file is written to a private local folder, and put into the store behind each co
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import tempfile
 from pathlib import Path
@@ -19,6 +20,8 @@ from ackpt.engine.listeners import CheckpointListener
 from ackpt.events import Committed
 from ackpt.snapshot.meta_graph import GraphDescription
 from ackpt.url import StorageURL
+
+_log = logging.getLogger(__name__)
 
 
 class Summaries(CheckpointListener):
@@ -69,8 +72,11 @@ class Summaries(CheckpointListener):
         writer, self._writer = self._writer, None
         private, self._private = self._private, None
         if private is not None and writer is not None:
-            writer.close()
-            shutil.rmtree(private)
+            try:
+                writer.close()
+            except tf.errors.OpError as error:
+                _log.warning("the event file of %s could not be closed: %s", self._url, error)
+            shutil.rmtree(private, ignore_errors=True)  # somebody may have cleared the temporary folder
 
     def _add(self, log: tf.compat.v1.SessionLog, step: int) -> None:
         if self._writer is not None:

@@ -17,7 +17,6 @@ from ackpt.transfer.clean_up import clean_up
 from ackpt.transfer.local import OpenFile, local_errors
 
 _REMOVE_SECS: Final = 10.0
-_LONG_NAME_BYTES: Final = 200  # of the 255 that file systems take
 _NO_ROOM_AHEAD = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 
 
@@ -77,7 +76,7 @@ def _open_beside(path: Path) -> tuple[Path, FileIO]:
     its owner had renamed or removed it is no longer at its name.
     """
     stem = _stem(path.name)
-    usual = path.with_name(f".{stem}.part")
+    usual = path.with_name(stem)
     file = FileIO(os.open(usual, os.O_CREAT | os.O_RDWR, 0o666), "r+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,14 +86,13 @@ def _open_beside(path: Path) -> tuple[Path, FileIO]:
     except OSError:  # somebody else's, or a file system without locks
         pass
     file.close()
-    unusual = path.with_name(f".{stem}.{secrets.token_hex(4)}.part")
+    unusual = path.with_name(f"{stem}-{secrets.token_hex(4)}")
     return unusual, FileIO(os.open(unusual, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666), "r+")
 
 
 def _stem(name: str) -> str:
-    """Return what names a temporary file after `name`: a digest where more would be too long for a name."""
-    encoded = os.fsencode(name)
-    return name if len(encoded) <= _LONG_NAME_BYTES else hashlib.sha256(encoded).hexdigest()
+    """Return what names a temporary file after `name`: a digest, so that it is no file's own name."""
+    return f".ackpt-part-{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}"
 
 
 def _reserve(descriptor: int, path: Path, size: int) -> None:

@@ -11,7 +11,7 @@ from ackpt.backends.memory import MemoryBackend
 from ackpt.checkpoint.fence import KEY, check_claim, claim_run, read_claim
 from ackpt.errors import ConditionFailedError, CorruptCheckpointError, FencedError
 from ackpt.options import TransferOptions
-from ackpt.testing import Fails, FaultScript, LostReply, On, inject
+from ackpt.testing import Fails, Fault, FaultScript, LostReply, On, Request, inject
 from ackpt.transfer.context import Transfer
 from ackpt.transfer.reliable import reliable
 from tests.checkpoint.stores import put, read
@@ -35,15 +35,30 @@ async def test_a_writer_that_was_replaced_is_told_by_whom() -> None:
     backend = MemoryBackend()
     first = await claim_run(backend, writer="one")
     await claim_run(backend, writer="two")
-    with pytest.raises(FencedError, match=r"attempt 1.*taken over .attempt 2.*stop this process"):
+    with pytest.raises(FencedError, match=r"attempt 1.*taken over by attempt 2.*stop this process"):
         await check_claim(backend, first)
 
 
-async def test_a_claim_that_was_deleted_fences_too() -> None:
+async def test_a_claim_that_was_deleted_is_put_there_again(caplog: pytest.LogCaptureFixture) -> None:
     backend = MemoryBackend()
     claim = await claim_run(backend, writer="one")
     await backend.delete(KEY)
-    with pytest.raises(FencedError, match="the claim was deleted"):
+    await check_claim(backend, claim)
+    assert await read_claim(backend) == claim
+    assert "was gone; it is written again" in caplog.text
+
+
+async def test_a_claim_that_was_deleted_gives_way_to_a_newer_one_that_comes_in_between() -> None:
+    inner = MemoryBackend()
+    claim = await claim_run(inner, writer="one")
+    await inner.delete(KEY)
+
+    class ComesInBetween(Fault):
+        async def before(self, request: Request) -> None:
+            await claim_run(inner, writer="two")
+
+    backend = inject(inner, FaultScript(On(fault=ComesInBetween(), operation="put", key=KEY)))
+    with pytest.raises(FencedError, match="taken over by attempt 1"):
         await check_claim(backend, claim)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ackpt.checkpoint.staging import ROOT_VARIABLE, StagingFolder, staging_folder
-from ackpt.errors import StagingError, StagingLockedError
+from ackpt.errors import StagingError, StagingLockedError, StorageFullError
 from ackpt.url import StorageURL
 from tests.checkpoint.manifests import CLAIM
 
@@ -169,7 +170,7 @@ def test_without_room_a_save_is_refused_and_leaves_nothing_behind(small_disk: Pa
         while True:
             filler.write(b"x" * 4096)
     before = len(os.listdir("/proc/self/fd"))
-    with pytest.raises(StagingError, match=r"ckpt-5 cannot be staged in .*No space left.*make room"):
+    with pytest.raises(StorageFullError, match=r"ckpt-5 cannot be staged in .*No space left.*make room"):
         new(staging)
     assert len(os.listdir("/proc/self/fd")) == before
     assert [save.folder.name for save in staging.saves()] == ["ckpt-4"]
@@ -238,3 +239,17 @@ def test_each_run_has_a_folder_of_its_own_whatever_its_options(tmp_path: Path) -
     assert all(len(os.fsencode(folder.name)) < 100 for folder in folders)
     with_options = StorageURL.parse("gs://b/run?part_size=1MiB")
     assert staging_folder(with_options, tmp_path) == folders[0]
+
+
+def test_a_staging_folder_that_was_removed_is_made_and_taken_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    staging = StagingFolder(tmp_path / "s", target="memory://x")
+    staging.lock()
+    shutil.rmtree(tmp_path / "s")
+    new(staging)
+    assert staging.target == "memory://x"
+    assert "was removed; it is made again" in caplog.text
+    with pytest.raises(StagingLockedError):
+        StagingFolder(tmp_path / "s").lock()
+    staging.unlock()

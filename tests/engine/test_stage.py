@@ -135,7 +135,7 @@ async def test_no_room_for_the_journal_fails_the_save_and_not_the_next(run: Run,
                 filler.write(b"x" * 4096)
         outcome = await (await checkpointer.submit(Pinned(2)))
         assert isinstance(outcome, Failed)
-        assert isinstance(outcome.error, StagingError)
+        assert isinstance(outcome.error, StorageFullError)
         (small_disk / "filler").unlink()
         assert isinstance(await (await checkpointer.submit(Pinned(3))), Committed)
 

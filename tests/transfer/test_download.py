@@ -23,12 +23,15 @@ from ackpt.transfer.budget import Budget
 from ackpt.transfer.checksum import crc32c
 from ackpt.transfer.context import Transfer
 from ackpt.transfer.download import download_object
+from ackpt.transfer.target import _stem
 
 from .conftest import PART_BYTES, pattern
 from .scripted import ScriptedBackend, Turn
 
 KEY = "model.ckpt-5.data-00000-of-00001"
 LARGE = 4 * PART_BYTES + 17
+
+PART = _stem("file")
 
 
 async def stocked(data: bytes, *turns: Turn, block_bytes: int = 0) -> ScriptedBackend:
@@ -188,7 +191,7 @@ async def test_cancelling_leaves_no_temporary_file(tmp_path: Path, transfer: Tra
         download_object(backend, KEY, tmp_path / "file", transfer, size=LARGE, crc32c=crc32c(data))
     )
     await reached.wait()
-    assert files_in(tmp_path) == [".file.part"]
+    assert files_in(tmp_path) == [PART]
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -198,7 +201,7 @@ async def test_cancelling_leaves_no_temporary_file(tmp_path: Path, transfer: Tra
 
 
 async def test_what_a_killed_process_left_is_used_up(tmp_path: Path, transfer: Transfer) -> None:
-    (tmp_path / ".file.part").write_bytes(bytes(2 * LARGE))
+    (tmp_path / PART).write_bytes(bytes(2 * LARGE))
     data = pattern(LARGE)
     await download_object(
         await stocked(data), KEY, tmp_path / "file", transfer, size=LARGE, crc32c=crc32c(data)
@@ -226,11 +229,11 @@ async def test_a_leftover_whose_owner_ends_just_now_is_not_written_to(
     theirs = tmp_path / "theirs"
 
     def flock_after_their_rename(file: int, operation: int) -> None:
-        os.rename(tmp_path / ".file.part", theirs)
+        os.rename(tmp_path / PART, theirs)
         flock(file, operation)
 
     monkeypatch.setattr(fcntl, "flock", flock_after_their_rename)
-    (tmp_path / ".file.part").write_bytes(b"whole")
+    (tmp_path / PART).write_bytes(b"whole")
     await download_object(
         await stocked(data), KEY, tmp_path / "file", transfer, size=LARGE, crc32c=crc32c(data)
     )
@@ -284,8 +287,8 @@ async def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_before_the
     await download_object(
         await stocked(data), KEY, tmp_path / "file", transfer, size=LARGE, crc32c=crc32c(data)
     )
-    temporary = str(tmp_path / ".file.part")
-    assert synced == [(temporary, [".file.part"]), (str(tmp_path), ["file"])]
+    temporary = str(tmp_path / PART)
+    assert synced == [(temporary, [PART]), (str(tmp_path), ["file"])]
 
 
 async def test_a_budget_of_less_than_one_range_slows_down_and_does_not_lock_up(
@@ -306,3 +309,18 @@ async def test_a_name_of_the_greatest_length_is_fetched(tmp_path: Path, transfer
     await backend.put(name, BytesBody(b"abc"))
     await download_object(backend, name, tmp_path / name, transfer, size=3, crc32c=None)
     assert os.listdir(tmp_path) == [name]
+
+
+async def test_files_that_are_called_like_temporary_ones_are_fetched_beside_each_other(
+    tmp_path: Path, transfer: Transfer
+) -> None:
+    backend = ScriptedBackend()
+    names = ["a", ".a.part", _stem("a")]
+    for name in names:
+        await backend.put(name, BytesBody(name.encode() * 100_000))
+    for name in (names[0], names[2], names[1]):
+        size = len(name) * 100_000
+        await download_object(backend, name, tmp_path / name, transfer, size=size, crc32c=None)
+    assert {path.name: path.read_bytes()[: len(path.name)].decode() for path in tmp_path.iterdir()} == {
+        name: name for name in names
+    }

@@ -28,6 +28,7 @@ from ackpt.testing.faults import (
 )
 from ackpt.testing.faulty import inject
 from ackpt.testing.script import FaultScript, On, RandomFaults
+from ackpt.transfer.target import _stem
 from ackpt.transfer.checksum import crc32c
 from ackpt.transfer.context import Transfer
 from ackpt.transfer.download import download_object
@@ -141,4 +142,4 @@ async def test_a_range_that_comes_wrong_once_does_not_show(
         inject(store, script), file.key, tmp_path / "file", transfer, size=LARGE, crc32c=crc32c(data)
     )
     assert (tmp_path / "file").read_bytes() == data
-    assert sorted(os.listdir(tmp_path)).count(".file.part") == 0
+    assert sorted(os.listdir(tmp_path)).count(_stem("file")) == 0
