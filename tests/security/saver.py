@@ -1,13 +1,7 @@
-"""A saver that tells all it knows: `python -m tests.security.saver URL STAGING STEP [SECONDS]`.
-
-It logs everything there is to log, prints every event, and of every error all that Python can say.
-With SECONDS it closes after so many, whatever is under way.
-"""
+"""A saver that tells all it knows: it prints every event, and of every error all that Python can say."""
 
 from __future__ import annotations
 
-import logging
-import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,9 +47,8 @@ def tell_error(error: BaseException) -> None:
         seen = seen.__cause__ or seen.__context__
 
 
-def main(url: str, staging: str, step: int, secs: float | None) -> None:
-    """Save."""
-    logging.basicConfig(level=logging.NOTSET)
+def save(url: str, staging: Path, step: int, secs: float | None = None) -> None:
+    """Save a step; with `secs` close after so many, whatever is under way."""
     checkpointer = BackgroundCheckpointer(url, name="model.ckpt", staging_dir=staging)
     checkpointer.subscribe(tell)
     try:
@@ -64,11 +57,7 @@ def main(url: str, staging: str, step: int, secs: float | None) -> None:
         if secs is None:
             pending.result()
         checkpointer.close(secs)
-        print(repr(checkpointer), repr(pending))
+        print(repr(checkpointer), repr(pending), vars(checkpointer))
         checkpointer.raise_if_failed()
     except Exception as error:
         tell_error(error)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]) if len(sys.argv) > 4 else None)

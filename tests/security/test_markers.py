@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import os
-import subprocess
-import sys
+import logging
 import uuid
-from collections.abc import Iterator
-from contextlib import aclosing
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
 import ackpt
 from ackpt.checkpoint.catalog import read_object
+from ackpt.cli.main import main
+from tests.security.saver import save
 from tests.security.secrets import TOKEN, environment, files_below, leaks, secrets, token_server
 from tests.servers.gcs import GCSServer
 
-_PROCESS_SECS = 100.0
-
 
 class Stage:
-    """Be a run with secrets: its server, its processes, and everything that came of it so far."""
+    """Be a run with secrets: its server, what works on it, and everything that came of it so far."""
 
-    def __init__(self, server: GCSServer, folder: Path, token_url: str, upload: str) -> None:
+    def __init__(self, server: GCSServer, folder: Path, upload: str) -> None:
         self.server = server
         self.folder = folder
         self.staging = folder / "staging"
@@ -33,30 +33,38 @@ class Stage:
             f"gs://{self.bucket}/run?endpoint={server.url}&part_size=5MiB&upload={upload}"
             "&encryption_key_env=RUN_KEY&attempts=2&retry_timeout=2s"
         )
-        self.staged = ("--staging-dir", str(self.staging))
         self.said: list[tuple[str, bytes]] = []
-        self._environment = {**os.environ, **environment(folder, token_url)}
 
-    def run(self, *command: str, **variables: str) -> str:
-        """Run a process with all the secrets, and keep what it says."""
-        done = subprocess.run(
-            [sys.executable, "-m", *command],
-            env={**self._environment, **variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=_PROCESS_SECS,
-        )
-        self.said.append((f"what {' '.join(command[:3])} says", done.stdout))
-        return done.stdout.decode()
+    def do(self, what: str, work: Callable[[], object]) -> str:
+        """Do something, and keep all that it prints and logs; return that."""
+        text = StringIO()
+        handler = logging.StreamHandler(text)
+        handler.setFormatter(logging.Formatter("%(name)s %(levelname)s %(message)s %(args)r"))
+        handler.addFilter(lambda record: not record.name.startswith("tests."))
+        root = logging.getLogger()
+        before = root.level
+        root.addHandler(handler)
+        root.setLevel(logging.NOTSET)
+        try:
+            with redirect_stdout(text), redirect_stderr(text):
+                work()
+        finally:
+            root.removeHandler(handler)
+            root.setLevel(before)
+        self.said.append((f"what {what} says", text.getvalue().encode()))
+        return text.getvalue()
 
-    def save(self, step: int, secs: float | None = None, **variables: str) -> str:
-        """Run a saver."""
-        rest = [] if secs is None else [str(secs)]
-        return self.run("tests.security.saver", self.url, str(self.staging), str(step), *rest, **variables)
+    def save(self, step: int, secs: float | None = None) -> str:
+        """Save a step."""
+        return self.do(f"the save of {step}", lambda: save(self.url, self.staging, step, secs))
 
-    def ackpt(self, command: str, *arguments: str, **variables: str) -> str:
-        """Run the command line, as talkative as it can be."""
-        return self.run("ackpt", "--verbose", command, *arguments, **variables)
+    def ackpt(self, command: str, *arguments: str) -> str:
+        """Run the command line on the run, as talkative as it can be."""
+        return self.do(command, lambda: main(["--verbose", command, self.url, *arguments]))
+
+    def resume(self) -> str:
+        """Run `ackpt resume`."""
+        return self.ackpt("resume", "--staging-dir", str(self.staging))
 
     async def stored(self) -> list[tuple[str, bytes]]:
         """Return all objects."""
@@ -82,38 +90,41 @@ class Stage:
 def stage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     with GCSServer(tmp_path / "server") as server, token_server() as token_url:
         server.require(TOKEN)
-        stage = Stage(server, tmp_path, token_url, request.param)
-        for name, value in stage._environment.items():
+        for name, value in environment(tmp_path, token_url).items():
             monkeypatch.setenv(name, value)
-        yield stage
+        yield Stage(server, tmp_path, request.param)
 
 
-async def test_no_secret_shows_in_anything_that_a_run_says_or_keeps(stage: Stage) -> None:
+def test_no_secret_shows_in_anything_that_a_run_says_or_keeps(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert "Committed" in stage.save(1)
     fault_a_save(stage.server)
     assert "Failed" in stage.save(2)
     stage.keep_staging()
     stage.server.reset()
     stage.server.require(TOKEN)
-    assert "model.ckpt-2 committed" in stage.ackpt("resume", stage.url, *stage.staged)
+    assert "model.ckpt-2 committed" in stage.resume()
     for operation in ("multipart.complete", "resumable.put"):
         stage.server.fault(operation, "slow", seconds=30, count=9)
-    assert "Parked" in stage.save(3, 1.5)
+    assert "Parked" in stage.save(3, 0.5)
     stage.keep_staging()
-    stage.said += await stage.stored()
+    stage.said += asyncio.run(stage.stored())
     stage.server.reset()
     stage.server.require("another")
-    stage.ackpt("resume", stage.url, *stage.staged)
-    stage.ackpt("verify", stage.url)
+    assert "the credentials are refused" in stage.resume()
+    stage.ackpt("verify")
     stage.server.require(TOKEN)
-    assert "model.ckpt-3 committed" in stage.ackpt("resume", stage.url, *stage.staged)
-    for command in (["verify", "--deep"], ["gc", "--older-than", "0s", "--delete"], ["ls"]):
-        stage.ackpt(command[0], stage.url, *command[1:])
-    stage.ackpt("pull", stage.url, str(stage.folder / "pulled"))
-    stage.ackpt("verify", stage.url, RUN_KEY="bm8ga2V5")
+    assert "model.ckpt-3 committed" in stage.resume()
+    assert "ok" in stage.ackpt("verify", "--deep")
+    stage.ackpt("gc", "--older-than", "0s", "--delete")
+    stage.ackpt("ls")
+    stage.ackpt("pull", str(stage.folder / "pulled"))
     stage.keep_staging()
-    stage.said += await stage.stored()
-    assert len(stage.said) > 15
+    stage.said += asyncio.run(stage.stored())
+    monkeypatch.setenv("RUN_KEY", "bm8ga2V5")
+    assert "expected the base64 of 32 bytes" in stage.ackpt("verify")
+    assert len(stage.said) > 20
     assert leaks(stage.said, secrets(stage.sessions())) == []
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -20,15 +21,17 @@ from ackpt.backends.base import ObjectInfo, UploadInfo
 from ackpt.backends.memory import MemoryBackend
 from ackpt.checkpoint.intent import declare
 from ackpt.checkpoint.journal import Journal
-from ackpt.checkpoint.manifest import Manifest, ManifestObject
+from ackpt.checkpoint.manifest import ManifestObject
 from ackpt.checkpoint.sweep import orphans
 from ackpt.cli.main import main
 from ackpt.errors import AckptError, CorruptCheckpointError
 from ackpt.transfer.checksum import crc32c
+from ackpt.url import StorageURL
 from tests.checkpoint.manifests import manifest
 from tests.checkpoint.stores import put
 
 VICTIM = b"somebody else's"
+EVIL = b"let me in"
 
 OUTSIDE = [
     "../victim",
@@ -43,25 +46,41 @@ OUTSIDE = [
 
 
 class Place:
-    """Be a run in a folder, with files of other people beside and above it."""
+    """Be a run in a store that takes any name, and a folder, with files of other people around both."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.run = folder / "bucket" / "run"
         self.staging = folder / "staging"
-        self.url = f"file://{self.run}"
-        for place in (folder, folder / "bucket", folder / "staging"):
+        self.model = folder / "model" / "deep"
+        self.url = f"memory://{uuid.uuid4()}/run"
+        self.store = MemoryBackend.from_url(StorageURL.parse(self.url))
+        for place in (folder, self.staging, self.model.parent):
             place.mkdir(exist_ok=True)
             (place / "victim").write_bytes(VICTIM)
         with BackgroundCheckpointer(self.url, staging_dir=self.staging) as checkpointer:
             checkpointer.save(self._source(), step=1).result()
-        self._before = self._outside()
+        for key in self.outside:
+            self.put(key, EVIL)
+        self._files = self._files_around()
+
+    @property
+    def outside(self) -> list[str]:
+        """Return the keys that lead outside, and that this store takes all the same."""
+        return [key for key in OUTSIDE if not key.startswith(("/", "{"))]
+
+    def put(self, key: str, data: bytes) -> None:
+        """Put an object."""
+        asyncio.run(put(self.store, key, data))
+
+    def objects(self) -> dict[str, bytes]:
+        """Return all objects of the run."""
+        return {name.removeprefix("run/"): each.data for name, each in self.store.store.objects.items()}
 
     def use(self) -> None:
         """Do everything that reads what lies there: restore, look, sweep, resume, and go on training."""
         staging = ["--staging-dir", str(self.staging)]
         with suppress(AckptError):
-            ackpt.restore(self.url, self.folder / "model" / "deep", staging_dir=self.staging)
+            ackpt.restore(self.url, self.model, staging_dir=self.staging)
         for command in (
             ["ls", self.url],
             ["verify", "--deep", self.url],
@@ -76,8 +95,11 @@ class Place:
             checkpointer.wait(30)
 
     def check(self) -> None:
-        """Make sure that nothing outside of the run has come, gone or changed."""
-        assert self._outside() == self._before
+        """Make sure that nothing outside of the run, or of the folders for it, has come, gone or changed."""
+        assert self._files_around() == self._files
+        objects = self.objects()
+        assert {key: objects.get(key) for key in self.outside} == dict.fromkeys(self.outside, EVIL)
+        assert not [path for path in self.model.rglob("*") if path.is_file() and path.read_bytes() == EVIL]
 
     def _source(self) -> Path:
         source = self.folder / "source"
@@ -85,8 +107,8 @@ class Place:
         (source / "weights").write_bytes(b"weights")
         return source
 
-    def _outside(self) -> dict[str, bytes]:
-        inside = {"source", "model", "run", *(each.name for each in self.staging.iterdir() if each.is_dir())}
+    def _files_around(self) -> dict[str, bytes]:
+        inside = {"source", "deep", *(each.name for each in self.staging.iterdir() if each.is_dir())}
         return {
             str(path): path.read_bytes()
             for path in self.folder.rglob("*")
@@ -102,64 +124,57 @@ def place(tmp_path: Path) -> Iterator[Place]:
     logging.disable(logging.NOTSET)
 
 
-def evil(key: str, place: Place, step: int = 2) -> Manifest:
-    """Make the manifest of a checkpoint that names `key`, with the size and the sum of what lies there."""
-    text = key.format(tmp=place.folder)
-    data = Path("/etc/hostname").read_bytes() if text == "/etc/hostname" else VICTIM
-    return replace(
-        manifest(step, name="ckpt"),
-        objects=(ManifestObject(key=text, size=len(data), crc32c=crc32c(data), version="1"),),
-    )
-
-
 @pytest.mark.parametrize("key", OUTSIDE)
 def test_a_manifest_or_a_tombstone_that_names_the_outside_reads_and_deletes_nothing_there(
     place: Place, key: str
 ) -> None:
-    for suffix in (".manifest.json", ".deleted.json"):
-        (place.run / f"ckpt-2{suffix}").write_bytes(evil(key, place).to_json())
-    (place.run / "ckpt-2.sending.json").write_bytes(b"{}")
-    os.utime(place.run / "ckpt-2.sending.json", (0, 0))
+    named = ManifestObject(key=key.format(tmp=place.folder), size=len(EVIL), crc32c=crc32c(EVIL), version="1")
+    evil = replace(manifest(2, name="ckpt"), objects=(named,)).to_json()
+    place.put("ckpt-2.manifest.json", evil)
+    place.put("ckpt-3.deleted.json", evil.replace(b"ckpt-2", b"ckpt-3").replace(b'"step": 2', b'"step": 3'))
+    place.put("ckpt-2.sending.json", b"{}")
     place.use()
     place.check()
-    assert not [p for p in (place.folder / "model").rglob("*") if p.is_file() and p.read_bytes() == VICTIM]
 
 
 @pytest.mark.parametrize("key", OUTSIDE)
 def test_a_state_file_that_names_the_outside_reads_nothing_there(place: Place, key: str) -> None:
-    for path in place.run.glob("ckpt-1*manifest.json"):
-        path.unlink()
+    for each in [each for each in place.objects() if each.endswith(".manifest.json")]:
+        asyncio.run(place.store.delete(each))
     named = key.format(tmp=place.folder)
-    (place.run / "checkpoint").write_text(f'model_checkpoint_path: "{named}"\n')
-    (place.folder / "bucket" / "victim.index").write_bytes(VICTIM)
-    (place.folder / "bucket" / "victim.data-00000-of-00001").write_bytes(VICTIM)
+    place.put("checkpoint", f'model_checkpoint_path: "{named}"\n'.encode())
+    for suffix in (".index", ".data-00000-of-00001", ".data/../../victim"):
+        place.put(f"{named.lstrip('/')}{suffix}", EVIL)
+        place.put(f"victim{suffix}", EVIL)
     with pytest.raises(CorruptCheckpointError):
-        ackpt.restore(place.url, place.folder / "model", staging_dir=place.staging)
-    assert not [path for path in (place.folder / "model").rglob("*") if path.is_file()]
+        ackpt.restore(place.url, place.model, staging_dir=place.staging)
+    place.check()
 
 
 @pytest.mark.parametrize("key", [*OUTSIDE, "ckpt-2/link", "ckpt-2/folder/victim"])
 def test_a_journal_that_names_the_outside_or_a_link_sends_nothing_of_it(place: Place, key: str) -> None:
     (staging,) = [each for each in place.staging.iterdir() if each.is_dir()]
-    claim = json.loads((place.run / ".ackpt" / "writer.json").read_text())
     files = staging / "ckpt-2" / "files"
     (files / "ckpt-2").mkdir(parents=True)
     (files / "ckpt-2" / "link").symlink_to(place.folder / "victim")
     (files / "ckpt-2" / "folder").symlink_to(place.folder)
+    for path in (staging / "victim", staging / "ckpt-2" / "victim"):
+        path.write_bytes(VICTIM)
     journal = Journal(staging / "ckpt-2" / "journal.jsonl")
-    records = [
+    named = key.format(tmp=place.folder)
+    size = os.stat(named).st_size if named == "/etc/hostname" else len(VICTIM)
+    for record in (
         {"record": "begin", "version": 1, "step": 2, "prefix": "ckpt-2", "metrics": {}},
-        {"record": "claim", **claim},
-        {"record": "file", "key": key.format(tmp=place.folder), "size": len(VICTIM)},
+        {"record": "claim", **json.loads(place.objects()[".ackpt/writer.json"])},
+        {"record": "file", "key": named, "size": size},
         {"record": "staged"},
-    ]
-    for record in records:
+    ):
         journal._append(record)
     journal.close()
     place.use()
     place.check()
-    stored = [path for path in place.run.rglob("*") if path.is_file() and path.read_bytes() == VICTIM]
-    assert stored == []
+    assert "ckpt-2.manifest.json" not in place.objects()
+    assert not {VICTIM, Path("/etc/hostname").read_bytes()} & set(place.objects().values())
 
 
 @pytest.mark.parametrize("key", OUTSIDE)
