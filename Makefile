@@ -10,6 +10,7 @@ VENV := .venv
 LATEST := .venv-latest
 STAMP := $(VENV)/.ackpt-installed
 STAMP_LATEST := $(LATEST)/.ackpt-installed
+AZURITE := tests/servers/azurite/package-lock.json
 
 .DELETE_ON_ERROR:
 .PHONY: help install install-latest lock reference laws test test-latest check demo demo-gs kill bench clean
@@ -30,13 +31,14 @@ define make_venv
 	$(1)/bin/python -m pip install --quiet --constraint $(2) --build-constraint $(2) \
 	  $(foreach group,$(3),--group $(group)) --editable '.[all,testing]'
 	$(1)/bin/python -m pip check
+	$(1)/bin/python -m tests.servers.azurite
 	@touch $(1)/.ackpt-installed
 endef
 
-$(STAMP): pyproject.toml constraints/tensorflow-2.15.txt
+$(STAMP): pyproject.toml constraints/tensorflow-2.15.txt $(AZURITE)
 	$(call make_venv,$(VENV),constraints/tensorflow-2.15.txt,tensorflow dev)
 
-$(STAMP_LATEST): pyproject.toml constraints/tensorflow-latest.txt
+$(STAMP_LATEST): pyproject.toml constraints/tensorflow-latest.txt $(AZURITE)
 	$(call make_venv,$(LATEST),constraints/tensorflow-latest.txt,tensorflow test)
 
 lock:  ## Write constraints/ anew, from the newest releases that go together

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.backends import s3_support
+from tests.backends import az_support, s3_support
+from tests.servers.azure import AzureServer
 from tests.servers.gcs import GCSServer
 from tests.servers.s3 import S3Server
 
@@ -44,3 +45,18 @@ def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
 def s3_bucket(s3_server: S3Server) -> str:
     """Give the name of an empty bucket."""
     return s3_server.create_bucket("bucket")
+
+
+@pytest.fixture
+def az_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureServer]:
+    """Give a server of the test's own, and its key to the environment, which has nothing else of Azure."""
+    az_support.isolate(monkeypatch)
+    with AzureServer() as server:
+        monkeypatch.setenv("AZURE_STORAGE_KEY", server.key)
+        yield server
+
+
+@pytest.fixture
+def az_container(az_server: AzureServer) -> str:
+    """Give the name of an empty container."""
+    return az_server.create_container("container")

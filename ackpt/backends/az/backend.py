@@ -161,8 +161,10 @@ class AzBackend(MultipartBackend):
         """
         if not key:
             raise UnsupportedError("an object needs a name; got an empty key", key=key)
-        if any(segment in (".", "..") for segment in key.split("/")):
-            raise UnsupportedError(f"{key}: a segment of a name cannot be '.' or '..'", key=key)
+        if "\\" in key or any(segment in (".", "..") for segment in key.split("/")):
+            raise UnsupportedError(
+                f"{key}: Azure takes a backslash for a slash, and '.' and '..' for folders", key=key
+            )
         if split_ticket(key) is not None:
             raise UnsupportedError(f"{key}: names that end like this are kept for uploads", key=key)
 
