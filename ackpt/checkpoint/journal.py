@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ackpt.checkpoint.fence import Claim
-from ackpt.checkpoint.manifest import check_key, make_prefix, split_prefix
+from ackpt.checkpoint.manifest import check_key, make_prefix, read_crc32c, split_prefix
 from ackpt.checkpoint.staged import StagedFile
+from ackpt.transfer.checksum import crc32c_of_file
 
 _VERSION = 1
 
@@ -34,6 +35,8 @@ class JournalState:
     uploads: Mapping[str, str] = field(default_factory=dict)
     claim: Claim | None = None
     staged: bool = False
+    damaged: bool = False
+    """Something in the middle of it, or a file that it tells of, is not as it was written."""
 
 
 class Journal:
@@ -65,9 +68,10 @@ class Journal:
         self._append({"record": "claim", **claim.to_document()})
 
     def add_file(self, file: StagedFile) -> None:
-        """Make a finished file durable, then record it."""
+        """Make a finished file durable, then record it, with its checksum: disks err, too."""
         fsync_path(file.path)
-        self._append({"record": "file", "key": file.key, "size": file.size})
+        checksum = f"{crc32c_of_file(file.path):08x}"
+        self._append({"record": "file", "key": file.key, "size": file.size, "crc32c": checksum})
 
     def mark_staged(self, files: Path) -> None:
         """Make all names durable, from those below `files` up to that of the save; then record it."""
@@ -111,15 +115,15 @@ def read_journal(path: Path, files: Path) -> JournalState | None:
     """
     try:
         lines = path.read_bytes().split(b"\n")[:-1]
-    except FileNotFoundError:
+    except OSError:
         return None
     reading = _Reading(Path(os.path.realpath(files)))
     for line in lines:
         try:
             reading.take(json.loads(line))
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError, OSError):
-            break
-    return reading.state(files)
+            return reading.state(files, damaged=True)
+    return reading.state(files, damaged=False)
 
 
 class _Reading:
@@ -128,7 +132,7 @@ class _Reading:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._begin: tuple[int, str, Mapping[str, float]] | None = None
-        self._sizes: dict[str, int] = {}
+        self._files: dict[str, tuple[int, int]] = {}
         self._uploads: dict[str, str] = {}
         self._claim: Claim | None = None
         self._staged = False
@@ -141,7 +145,10 @@ class _Reading:
             self._claim = Claim.from_document(record)
         elif kind == "file":
             key = self._key(record)
-            self._sizes[key] = _size(self._root / key, record["size"])
+            self._files[key] = (
+                _size(self._root / key, record["size"]),
+                read_crc32c(record["crc32c"]),
+            )
         elif kind == "upload":
             self._uploads[self._key(record)] = _text(record["id"])
         elif kind == "staged":
@@ -149,7 +156,7 @@ class _Reading:
         else:
             raise ValueError(f"unknown record {kind!r}")
 
-    def state(self, files: Path) -> JournalState | None:
+    def state(self, files: Path, *, damaged: bool) -> JournalState | None:
         if self._begin is None:
             return None
         step, prefix, metrics = self._begin
@@ -157,10 +164,14 @@ class _Reading:
             step=step,
             prefix=prefix,
             metrics=metrics,
-            files=tuple(StagedFile(key=k, path=files / k, size=size) for k, size in self._sizes.items()),
+            files=tuple(
+                StagedFile(key=key, path=files / key, size=size, crc32c=crc32c)
+                for key, (size, crc32c) in self._files.items()
+            ),
             uploads=self._uploads,
             claim=self._claim,
             staged=self._staged,
+            damaged=damaged,
         )
 
     def _key(self, record: Mapping[str, object]) -> str:

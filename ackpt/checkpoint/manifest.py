@@ -115,7 +115,7 @@ class Manifest:
                     ManifestObject(
                         key=str(each["key"]),
                         size=_natural(each["size"]),
-                        crc32c=_crc32c(each["crc32c"]),
+                        crc32c=read_crc32c(each["crc32c"]),
                         version=str(each["version"]),
                         adopted=each.get("adopted", False) is True,
                     )
@@ -242,7 +242,12 @@ def _natural(value: object) -> int:
     return value
 
 
-def _crc32c(value: object) -> int:
+def read_crc32c(value: object) -> int:
+    """Read a CRC-32C of eight hexadecimal digits.
+
+    Raises:
+        ValueError: it is none.
+    """
     if not isinstance(value, str) or not _CRC32C.fullmatch(value):
         raise ValueError(f"expected a crc32c of eight hexadecimal digits, got {value!r}")
     return int(value, 16)

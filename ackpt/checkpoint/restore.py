@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -103,9 +104,20 @@ async def _restore_entry(
     async with reading(backend, entry.prefix):
         manifest = await load_manifest(store, entry)
         wanted = [_Wanted(key=each.key, size=each.size, crc32c=each.crc32c) for each in manifest.objects]
+        await _compare(store, manifest.prefix, wanted)
         return await _fetch(
             backend, folder, transfer, manifest.prefix, wanted, tensorflow=manifest.is_tensorflow
         )
+
+
+async def _compare(store: Backend, prefix: str, wanted: Sequence[_Wanted]) -> None:
+    """Compare the sizes with those in the store, before room is made for a single byte."""
+    async with aclosing(store.list(prefix)) as objects:
+        there = {info.key: info.size async for info in objects}
+    for each in wanted:
+        if there.get(each.key, -1) < each.size:
+            found = f"{there[each.key]} bytes" if each.key in there else "nothing"
+            raise CorruptCheckpointError(f"{each.key}: expected {each.size} bytes, the store has {found}")
 
 
 async def _restore_foreign(backend: Backend, store: Backend, folder: Path, transfer: Transfer) -> Path | None:

@@ -10,9 +10,11 @@ from pathlib import Path
 class StagedFile:
     """Name one finished file: `key` below the run's URL, `path` on the local disk, `size` in bytes.
 
-    The file is closed, complete, and not changed again.
+    The file is closed, complete, and not changed again. `crc32c` is what an earlier process wrote
+    down of it, None for one that was staged just now.
     """
 
     key: str
     path: Path
     size: int
+    crc32c: int | None = None

@@ -67,7 +67,8 @@ class StagedSave:
             StagingError: it cannot be deleted.
         """
         try:
-            self.journal_path.unlink(missing_ok=True)
+            if not self.journal_path.is_dir():
+                self.journal_path.unlink(missing_ok=True)
             shutil.rmtree(self.folder)
         except FileNotFoundError:
             return

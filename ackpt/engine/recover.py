@@ -110,7 +110,12 @@ async def _read(staging: StagingFolder, name: str) -> list[tuple[StagedSave, Jou
 
 
 def _log_discarded(state: JournalState, newest: int | None, claim: Claim | None) -> None:
-    if not state.staged:
+    if state.damaged:
+        _log.warning(
+            "what lies staged of step %d is damaged (its journal, or a file that it tells of); it is removed",
+            state.step,
+        )
+    elif not state.staged:
         _log.info("step %d was not wholly staged when its process ended; it is removed", state.step)
     elif state.claim is not None and state.claim == claim:
         _log.debug("step %d was staged more than once; a copy is removed", state.step)

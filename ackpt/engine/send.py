@@ -78,11 +78,12 @@ class Sender:
         manifest = await find_committed(backend, step=request.step, prefix=request.prefix)
         already = manifest is not None
         resumed = already
+        there = await _list_objects(backend, request.prefix)
         if manifest is not None:
             await _check_same(backend, request, manifest)
             await check_claim(backend, request.claim)
+            await self._repair(request, transfer, manifest, there)
         else:
-            there = await _list_objects(backend, request.prefix)
             resumed = intent_key(request.prefix) in there
             ours = not there or resumed
             if ours:
@@ -111,6 +112,25 @@ class Sender:
             already=already,
             upload_secs=time.monotonic() - started,
         )
+
+    async def _repair(
+        self,
+        request: SaveRequest,
+        transfer: Transfer,
+        manifest: Manifest,
+        there: Mapping[str, ObjectInfo],
+    ) -> None:
+        """Put back what the store has lost of a committed checkpoint, where we have the very same bytes."""
+        lost = {each.key: each for each in manifest.objects if each.key not in there}
+        if not lost:
+            return
+        async for file in request.files:
+            wanted = lost.get(file.key)
+            if wanted is None or wanted.size != file.size:
+                continue
+            if await asyncio.to_thread(crc32c_of_file, file.path) == wanted.crc32c:
+                _log.warning("%s had been lost; it is put back", file.key)
+                await upload_object(self._store.backend, file, transfer, condition=IfAbsent())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +195,8 @@ class _Sending:
         )
 
     async def _upload(self, file: StagedFile, condition: Condition) -> ObjectInfo:
+        if file.crc32c is not None:
+            await self._check_staged(file)
         return await upload_object(
             self.backend,
             file,
@@ -185,6 +207,16 @@ class _Sending:
             on_upload=partial(self.request.record, file.key),
             on_progress=self.on_progress,
         )
+
+    async def _check_staged(self, file: StagedFile) -> None:
+        """Compare a file that an earlier process staged with what it wrote down of it."""
+        found = await asyncio.to_thread(crc32c_of_file, file.path)
+        if found != file.crc32c:
+            raise CorruptCheckpointError(
+                f"{file.path}: expected crc32c {file.crc32c:08x} as it was staged, found {found:08x}; the "
+                f"local disk has damaged it, and step {self.request.step} is not saved",
+                step=self.request.step,
+            )
 
 
 def _manifest(request: SaveRequest, objects: Sequence[ObjectInfo], adopted: Collection[str]) -> Manifest:

@@ -88,6 +88,9 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
             InvalidURLError, UnknownSchemeError, InvalidOptionError, MissingDependencyError: the
                 place, or an option, is of no use.
         """
+        self._url = StorageURL.parse(checkpoint_dir)
+        if "://" not in os.fspath(checkpoint_dir):
+            checkpoint_dir = self._url.path  # absolute: a program may change its folder before it trains
         super().__init__(
             os.fspath(checkpoint_dir),
             save_secs=save_secs,
@@ -106,7 +109,6 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
         self._close_timeout_secs = close_timeout_secs
         self._exit_grace_secs = exit_grace_secs
         self._steps_per_run = 1
-        self._url = StorageURL.parse(checkpoint_dir)
         self._checkpointer: BackgroundCheckpointer | None = None
         self._snapshotter: GraphSnapshotter | None = None
         self._last: PendingSave | None = None

@@ -51,8 +51,8 @@ def test_a_later_process_reads_what_was_recorded(tmp_path: Path, files: Path) ->
         prefix="ckpt-5",
         metrics={"loss": 0.5},
         files=(
-            StagedFile(key="ckpt-5.data", path=files / "ckpt-5.data", size=4),
-            StagedFile(key="ckpt-5/nested", path=files / "ckpt-5/nested", size=4),
+            StagedFile(key="ckpt-5.data", path=files / "ckpt-5.data", size=4, crc32c=0xAED87DD1),
+            StagedFile(key="ckpt-5/nested", path=files / "ckpt-5/nested", size=4, crc32c=0xAED87DD1),
         ),
         uploads={"ckpt-5.data": "u1"},
         claim=CLAIM,

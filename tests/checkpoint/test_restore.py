@@ -89,7 +89,7 @@ async def test_the_step_that_is_asked_for_is_fetched_and_no_other(tmp_path: Path
     with pytest.raises(NotFoundError, match=r"step 7 is not committed.*1, 2, 3"):
         await fetch(backend, tmp_path, step=7)
     await backend.delete("model.ckpt-2.index")
-    with pytest.raises(NotFoundError):
+    with pytest.raises(CorruptCheckpointError, match="the store has nothing"):
         await fetch(backend, tmp_path / "other", step=2)
 
 
@@ -374,3 +374,15 @@ async def test_a_folder_that_is_moved_back_is_warned_of(
     caplog.clear()
     assert await fetch(backend, tmp_path) == tmp_path / "model.ckpt-2"
     assert not caplog.records
+
+
+@pytest.mark.parametrize("size", [10**13, 2**70])
+async def test_a_manifest_of_an_absurd_size_is_passed_over_before_room_is_made(
+    tmp_path: Path, size: int
+) -> None:
+    backend = MemoryBackend()
+    await commit(backend, 1)
+    made = await commit(backend, 2)
+    objects = (replace(made.objects[0], size=size), *made.objects[1:])
+    await put(backend, made.key, replace(made, objects=objects).to_json())
+    assert await fetch(backend, tmp_path) == tmp_path / "model.ckpt-1"

@@ -582,3 +582,55 @@ async def test_a_whole_number_of_numpy_is_a_step(tmp_path: Path) -> None:
         outcome = await checkpointer.save(tmp_path / "file", step=np.int64(5))  # type: ignore[arg-type]
     assert isinstance(outcome, Committed)
     assert await run.committed() == [5]
+
+
+async def test_what_the_store_has_lost_of_a_committed_checkpoint_is_put_back_by_the_same_save(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run = Run()
+    for _ in range(2):
+        async with Checkpointer(run.url) as checkpointer:
+            outcome = await (await checkpointer.submit(Pinned(7)))
+        await run.store.delete("ckpt-7.data-00000-of-00001")
+    assert isinstance(outcome, Committed)
+    assert outcome.already
+    assert "ckpt-7.data-00000-of-00001 had been lost; it is put back" in caplog.text
+    async with Checkpointer(run.url) as checkpointer:
+        await (await checkpointer.submit(Pinned(7)))
+    for name, data in content(7).items():
+        assert await read_object(run.store, f"ckpt-7.{name}") == data
+
+
+async def parked(run: Run, folder: Path) -> Path:
+    """Leave a save parked; return the folder of its files."""
+    down = Fails(lambda request: PermissionDeniedError("no", key=request.key))
+    run.script = FaultScript(On(fault=down, operation="put", key="*.manifest.json", times=None))
+    with pytest.raises(SaveFailedError):
+        async with Checkpointer(run.url, staging_dir=folder) as checkpointer:
+            await (await checkpointer.submit(Pinned(3)))
+    for key in await run.keys():
+        if key.startswith("ckpt-3."):
+            await run.store.delete(key)
+    run.script = FaultScript()
+    return next(folder.glob("*/ckpt-3/files"))
+
+
+async def test_a_staged_file_that_the_disk_has_damaged_is_never_committed(tmp_path: Path) -> None:
+    run = Run()
+    index = await parked(run, tmp_path) / "ckpt-3.index"
+    index.write_bytes(index.read_bytes().replace(b"3", b"4"))
+    with pytest.raises(SaveFailedError, match="the local disk has damaged it"):
+        async with Checkpointer(run.url, staging_dir=tmp_path):
+            pass
+    assert await run.committed() == []
+
+
+async def test_what_was_staged_and_is_no_longer_whole_is_removed_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Run()
+    (await parked(run, tmp_path) / "ckpt-3.index").unlink()
+    async with Checkpointer(run.url, staging_dir=tmp_path):
+        pass
+    assert await run.committed() == []
+    assert "what lies staged of step 3 is damaged" in caplog.text

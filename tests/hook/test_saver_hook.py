@@ -77,6 +77,17 @@ def test_making_a_hook_takes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_relative_target_stays_where_it_was_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    hook = Hook("run", save_steps=10)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    train([hook], 1)
+    assert steps_in(tmp_path / "run") == [0, 1]
+    assert list((tmp_path / "run").glob("events*"))
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_a_target_that_is_a_file_is_an_error_before_the_first_step(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("mine")
     with pytest.raises(errors.BucketNotFoundError, match="not a folder"):
