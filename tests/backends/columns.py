@@ -26,6 +26,10 @@ COLUMNS: Final[Mapping[str, Sequence[str]]] = {
         "tests.backends.test_s3_ministack:TestConditions",
         "tests.backends.test_scenarios:TestS3",
     ),
+    "az": (
+        "tests.backends.test_az_azurite:TestLaws",
+        "tests.backends.test_az_conformance:TestSaves",
+    ),
     "fsspec+file": (
         "tests.backends.test_fsspec_conformance:TestLocal",
         "tests.backends.test_scenarios:TestFsspecLocal",
