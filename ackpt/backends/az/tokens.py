@@ -5,6 +5,7 @@ https://learn.microsoft.com/python/api/overview/azure/identity-readme#defaultazu
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import Final
@@ -34,7 +35,8 @@ class Tokens:
         self._credential: DefaultAzureCredential | None = None
         self._token: AccessTokenInfo | None = None
         self._wait_until = 0.0
-        self._renewal = Renewal(self._get, what="token for az://", limit_secs=_RENEW_SECS)
+        self._current = Renewal(self._get, what="token for az://", limit_secs=_RENEW_SECS)
+        self._anew = Renewal(self._get_anew, what="token for az://", limit_secs=_RENEW_SECS)
 
     async def valid(self) -> str:
         """Return a token that is good for the next minutes.
@@ -45,10 +47,10 @@ class Tokens:
         """
         token = self._token
         if token is None or token.expires_on <= time.time():
-            token = await self._renewal()
+            token = await self._current()
         elif _renew_at(token) <= time.time() and time.monotonic() >= self._wait_until:
             try:
-                token = await self._renewal()
+                token = await self._current()
             except StorageError as error:
                 # It is good for a while yet; if the store thinks otherwise, it says so.
                 self._wait_until = time.monotonic() + _PAUSE_SECS
@@ -59,12 +61,24 @@ class Tokens:
     async def renew(self, refused: str) -> bool:
         """Get another token in place of one that the store refused; tell whether there is one."""
         if self._token is not None and self._token.token == refused:
-            self._token = await self._renewal()
+            self._token = await self._anew()
         return self._token is not None and self._token.token != refused
 
     async def aclose(self) -> None:
-        """Give up a renewal under way."""
-        await self._renewal.aclose()
+        """Give up a renewal under way, and close what it asked."""
+        await self._current.aclose()
+        await self._anew.aclose()
+        await asyncio.to_thread(self._forget)
+
+    def _get_anew(self) -> AccessTokenInfo:
+        """Ask as if for the first time: a credential gives out a token again until it expires."""
+        self._forget()
+        return self._get()
+
+    def _forget(self) -> None:
+        credential, self._credential = self._credential, None
+        if credential is not None:
+            credential.close()
 
     def _get(self) -> AccessTokenInfo:
         """Ask the chain of credentials; blocks, so it runs on a worker thread, one call at a time."""
@@ -72,11 +86,16 @@ class Tokens:
             if self._credential is None:
                 # Nothing interactive: a training run has nobody to ask.
                 self._credential = DefaultAzureCredential(
-                    exclude_interactive_browser_credential=True, exclude_visual_studio_code_credential=True
+                    exclude_interactive_browser_credential=True,
+                    exclude_visual_studio_code_credential=True,
+                    retry_total=0,
                 )
             options: TokenRequestOptions = {}
             return self._credential.get_token_info(SCOPE, options=options)
         except (CredentialUnavailableError, ClientAuthenticationError) as error:
+            if self._token is not None:
+                # There was a login: whoever gives out its tokens may be back soon.
+                raise TransientError(f"no token for az:// any more ({_reason(error)})") from error
             raise AuthenticationError(
                 f"no credentials for az:// ({_reason(error)}); run: az login, or set AZURE_STORAGE_KEY, "
                 "AZURE_STORAGE_SAS_TOKEN or AZURE_STORAGE_CONNECTION_STRING, or give anonymous=true for a "
