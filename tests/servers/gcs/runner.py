@@ -22,14 +22,25 @@ _WAIT_SECS = 30.0
 
 
 async def serve(
-    app: GCSApp, host: str, port: int, tls: ssl.SSLContext | None = None
+    app: GCSApp, host: str, port: int, tls: ssl.SSLContext | None = None, *, keep_alive: bool = True
 ) -> tuple[web.AppRunner, str]:
-    """Start to listen in the running loop; return what to clean up, and the URL."""
-    runner = web.AppRunner(app.application(), access_log=None, shutdown_timeout=0.2)
+    """Start to listen in the running loop; return what to clean up, and the URL.
+
+    Without `keep_alive` every connection is closed after an answer, which says so.
+    """
+    application = app.application()
+    if not keep_alive:
+        application.on_response_prepare.append(_close)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.2)
     await runner.setup()
     await web.TCPSite(runner, host, port, ssl_context=tls).start()
     scheme = "http" if tls is None else "https"
     return runner, f"{scheme}://{host}:{runner.addresses[0][1]}"
+
+
+async def _close(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Connection"] = "close"
+    response.force_close()
 
 
 class GCSServer:
@@ -43,11 +54,13 @@ class GCSServer:
         *,
         rate: float | None = None,
         tls: ssl.SSLContext | None = None,
+        keep_alive: bool = True,
     ) -> None:
         self._temporary = None if folder is not None else tempfile.TemporaryDirectory(prefix="gcs-")
         self._folder = folder if folder is not None else Path(self._temporary.name)  # type: ignore[union-attr]
         self._rate = rate
         self._tls = tls
+        self._keep_alive = keep_alive
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._started = threading.Event()
@@ -173,7 +186,7 @@ class GCSServer:
 
     async def _main(self) -> None:
         self._app = GCSApp(self._folder, rate=self._rate)
-        runner, self.url = await serve(self._app, "127.0.0.1", 0, self._tls)
+        runner, self.url = await serve(self._app, "127.0.0.1", 0, self._tls, keep_alive=self._keep_alive)
         self._started.set()
         await self._stop.wait()
         await runner.cleanup()
