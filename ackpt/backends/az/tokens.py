@@ -88,7 +88,6 @@ class Tokens:
                 self._credential = DefaultAzureCredential(
                     exclude_interactive_browser_credential=True,
                     exclude_visual_studio_code_credential=True,
-                    retry_total=0,
                 )
             options: TokenRequestOptions = {}
             return self._credential.get_token_info(SCOPE, options=options)
