@@ -12,12 +12,17 @@ from ackpt.cli.command import Command, add_url, with_store
 from ackpt.engine.store import Store
 from ackpt.options import duration, written_size
 
+_LONGEST_SECS = 100 * 365 * 24 * 3600.0
+
 
 def _age(text: str) -> timedelta:
     try:
-        return timedelta(seconds=duration(text))
+        secs = duration(text)
     except ValueError as error:
         raise ArgumentTypeError(f"expected {error}, got {text!r}") from None
+    if secs > _LONGEST_SECS:
+        raise ArgumentTypeError(f"expected an age of less than a hundred years, got {text!r}")
+    return timedelta(seconds=secs)
 
 
 def _add_arguments(parser: ArgumentParser) -> None:

@@ -23,11 +23,21 @@ from ackpt.engine.route import Route
 from ackpt.engine.send import Sent
 from ackpt.engine.stage import stage
 from ackpt.engine.store import Store
-from ackpt.errors import AckptError, ClosedError, CorruptCheckpointError, FencedError, StepConflictError
+from ackpt.errors import (
+    AckptError,
+    ClosedError,
+    CorruptCheckpointError,
+    FencedError,
+    StepConflictError,
+    UnsupportedError,
+)
 from ackpt.events import Committed, Event, Failed, Outcome, Parked, Progressed, Staged, Superseded
 from ackpt.transfer.fan_out import task_group
 
 _log = logging.getLogger(__name__)
+
+_HOPELESS = (StepConflictError, CorruptCheckpointError, FencedError, UnsupportedError)
+"""What no later try would mend: the staged files are not kept for one."""
 
 _ABORT_SECS = 30.0
 
@@ -236,7 +246,7 @@ class Pipeline:
         )
 
     def _failed(self, request: SaveRequest, error: Exception) -> Failed:
-        hopeless = isinstance(error, StepConflictError | CorruptCheckpointError | FencedError)
+        hopeless = isinstance(error, _HOPELESS)
         return Failed(
             step=request.step,
             target=self._store.name,
@@ -247,6 +257,10 @@ class Pipeline:
     def _interrupted(self, request: SaveRequest) -> Outcome:
         if request.superseded_by is not None:
             return Superseded(step=request.step, target=self._store.name, by_step=request.superseded_by)
+        if request.committed is not None:  # cut short behind the commit
+            target = self._store.name
+            sent = Sent(manifest=request.committed, target=target, already=False, upload_secs=0.0)
+            return self._committed(request, sent)
         if request.staged and request.save is not None:
             return Parked(step=request.step, target=self._store.name, folder=str(request.save.folder))
         error = ClosedError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ackpt.checkpoint.fence import Claim
 from ackpt.checkpoint.journal import Journal
+from ackpt.checkpoint.manifest import Manifest
 from ackpt.checkpoint.seal import Seal
 from ackpt.checkpoint.staged import StagedFile
 from ackpt.checkpoint.staging import StagedSave
@@ -81,6 +82,8 @@ class SaveRequest:
     size: int = 0
     sent: int = 0
     """Bytes that the store has acknowledged."""
+    committed: Manifest | None = None
+    """Set with the commit, which stands whatever comes after it."""
 
     def unseal(self, seal: Seal) -> None:
         """Take `seal` for the journal, and open with it what an earlier process has sealed."""

@@ -102,6 +102,7 @@ class Sender:
             _verify(request, objects, await _list_objects(backend, request.prefix))
             await check_claim(backend, request.claim)
             manifest = await put_manifest(backend, _manifest(request, objects, sending.adopted))
+        request.committed = manifest
         await _end_sending(backend, request.prefix, uploads=bool(request.uploads) or resumed)
         if manifest.is_tensorflow:
             await self._before_state(manifest.prefix)

@@ -77,7 +77,10 @@ def _open_beside(path: Path) -> tuple[Path, FileIO]:
     """
     stem = _stem(path.name)
     usual = path.with_name(stem)
-    file = FileIO(os.open(usual, os.O_CREAT | os.O_RDWR, 0o666), "r+")
+    unusual = path.with_name(f"{stem}-{secrets.token_hex(4)}")
+    if usual.is_symlink():  # nothing of ours, and it leads elsewhere
+        return unusual, _create(unusual, os.O_EXCL)
+    file = _create(usual, os.O_NOFOLLOW)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(file.fileno()), os.stat(usual)):
@@ -86,8 +89,11 @@ def _open_beside(path: Path) -> tuple[Path, FileIO]:
     except OSError:  # somebody else's, or a file system without locks
         pass
     file.close()
-    unusual = path.with_name(f"{stem}-{secrets.token_hex(4)}")
-    return unusual, FileIO(os.open(unusual, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666), "r+")
+    return unusual, _create(unusual, os.O_EXCL)
+
+
+def _create(path: Path, flags: int) -> FileIO:
+    return FileIO(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | flags, 0o666), "r+")
 
 
 def _stem(name: str) -> str:

@@ -185,6 +185,13 @@ def test_a_url_of_no_use_is_bad_usage(url: str, says: str, ackpt: Ran) -> None:
     assert says in err
 
 
+def test_an_age_beyond_the_calendar_is_bad_usage(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["gc", str(run), "--older-than", "999999999999h"])
+    assert left.value.code == 2
+    assert "less than a hundred years" in capsys.readouterr().err
+
+
 def test_bad_usage_is_status_2() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "ackpt", "frobnicate"], capture_output=True, text=True, check=False

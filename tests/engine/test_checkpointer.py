@@ -634,3 +634,19 @@ async def test_what_was_staged_and_is_no_longer_whole_is_removed_with_a_warning(
         pass
     assert await run.committed() == []
     assert "what lies staged of step 3 is damaged" in caplog.text
+
+
+async def test_a_save_that_is_cut_short_behind_its_commit_is_committed() -> None:
+    stuck = FaultScript(On(fault=Stall(asyncio.Event()), operation="put", key="checkpoint", times=None))
+    run = Run(stuck)
+    checkpointer = Checkpointer(run.url)
+    await checkpointer.start()
+    pending = await checkpointer.submit(Pinned(7))
+    await until(lambda: stuck.requests("put", "checkpoint"))
+    assert not await checkpointer.aclose(timeout=0.0)
+    assert isinstance(await pending, Committed)
+    assert await run.committed() == [7]
+    run.script = FaultScript()
+    async with Checkpointer(run.url):
+        pass
+    assert b'"ckpt-7"' in await read_object(run.store, "checkpoint")

@@ -324,3 +324,15 @@ async def test_files_that_are_called_like_temporary_ones_are_fetched_beside_each
     assert {path.name: path.read_bytes()[: len(path.name)].decode() for path in tmp_path.iterdir()} == {
         name: name for name in names
     }
+
+
+async def test_a_link_in_the_place_of_a_temporary_file_is_not_followed(
+    tmp_path: Path, transfer: Transfer
+) -> None:
+    backend = ScriptedBackend()
+    await backend.put("file", BytesBody(b"abc"))
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / PART).symlink_to(tmp_path / "theirs")
+    await download_object(backend, "file", tmp_path / "file", transfer, size=3, crc32c=None)
+    assert (tmp_path / "file").read_bytes() == b"abc"
+    assert (tmp_path / "theirs").read_text() == "theirs"

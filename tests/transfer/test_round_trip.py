@@ -28,11 +28,11 @@ from ackpt.testing.faults import (
 )
 from ackpt.testing.faulty import inject
 from ackpt.testing.script import FaultScript, On, RandomFaults
-from ackpt.transfer.target import _stem
 from ackpt.transfer.checksum import crc32c
 from ackpt.transfer.context import Transfer
 from ackpt.transfer.download import download_object
 from ackpt.transfer.retry import Retry
+from ackpt.transfer.target import _stem
 from ackpt.transfer.upload import upload_object
 
 from .conftest import PART_BYTES, pattern
