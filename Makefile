@@ -78,4 +78,4 @@ bench: install  ## Measure against the peers
 	$(VENV)/bin/python bench/stall.py
 
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) $(LATEST) demo-run build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LATEST) tests/servers/azurite/node_modules demo-run build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

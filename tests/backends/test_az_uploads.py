@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import logging
 
@@ -163,6 +164,22 @@ async def test_an_upload_is_a_ticket_beside_the_key_which_is_no_object(
         for request in (backend.head, backend.delete, backend.create_upload):
             with pytest.raises(UnsupportedError, match="kept for uploads"):
                 await request(f"object.ackpt-upload-{upload.id}")
+
+
+async def test_a_beginning_that_is_cancelled_anywhere_leaves_no_ticket(
+    az_server: AzureServer, az_container: str
+) -> None:
+    async with open_az(az_server.url, az_container) as backend:
+        await backend.put("warm", body_of(b"x"))
+        for waits in range(12):
+            task = asyncio.create_task(backend.create_upload("object"))
+            for _ in range(waits):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled():
+                await task.result().abort()
+            assert az_server.names(az_container) == ["run/warm"]
 
 
 async def test_an_abort_drops_what_was_staged_and_the_ticket(
