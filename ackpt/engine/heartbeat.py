@@ -12,7 +12,7 @@ from ackpt.errors import AckptError
 
 _log = logging.getLogger(__name__)
 
-_END_SECS = 10.0
+_END_SECS = 1.0
 
 
 class Heartbeat:

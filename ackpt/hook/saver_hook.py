@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import Sequence
 from typing import TypedDict, Unpack
@@ -113,6 +114,8 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
         self._snapshotter: GraphSnapshotter | None = None
         self._last: PendingSave | None = None
         self._saved_at = -math.inf
+        self._guarded = False
+        self._noticed: BackgroundCheckpointer | None = None
         plan_shards([], shard_bytes)
         for each in self._listeners:
             if not isinstance(each, SaverListener | CheckpointListener):
@@ -166,6 +169,7 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
                 self._prepare(session.graph)
             assert self._snapshotter is not None
             self._snapshotter.prepare(session)
+            self._guarded = coord is not None
             if coord is not None:
                 guard = SessionGuard(coord, staging=self._staging, settle=self._settle, leave=self._leave)
                 coord.register_thread(guard)
@@ -225,7 +229,8 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
         Raises:
             SaveFailedError: the last save failed; it was tried once more before.
             Exception: what a TensorFlow listener raised in `after_save`.
-            SystemExit: a signal gave notice of preemption, and would have ended the process.
+            SystemExit: a signal gave notice of preemption, and would have ended the process; in a
+                monitored session that is raised when it is closed, behind the `end` of all hooks.
         """
         checkpointer = self._running()
         try:
@@ -243,7 +248,10 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
         finally:
             self.close()
         checkpointer.raise_if_failed()
-        checkpointer.redeliver_signal()
+        if checkpointer.preempted:
+            self._noticed = checkpointer
+        if not self._guarded:
+            self._redeliver()
 
     def preempt(self) -> None:
         """Give notice that the process is about to be ended; from any thread, and from a signal's handler.
@@ -275,6 +283,14 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
     def _leave(self) -> None:
         """Finish what is under way within the grace, when a session is closed without `end`."""
         self._close(self._exit_grace_secs)
+        if sys.exception() is None:
+            self._redeliver()
+
+    def _redeliver(self) -> None:
+        """Let the signal that gave notice do what it would have done, once all is saved."""
+        noticed, self._noticed = self._noticed, None
+        if noticed is not None:
+            noticed.redeliver_signal()
 
     def _close(self, timeout: float | None) -> None:
         checkpointer, self._checkpointer = self._checkpointer, None

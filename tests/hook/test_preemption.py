@@ -43,7 +43,7 @@ def test_training_stops_saves_its_last_step_and_leaves(start: Start, tmp_path: P
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
         said, _ = process.communicate(timeout=60)
-    assert (said, process.returncode) == ("", 128 + signal.SIGTERM)
+    assert (said, process.returncode) == ("the last hook ended\n", 128 + signal.SIGTERM)
     first, last = steps_in(tmp_path / "run")
     assert first == 0
     assert last >= 5
@@ -68,3 +68,21 @@ def test_a_call_of_ones_own_stops_the_training_and_the_program_goes_on(start: St
     assert process.returncode == 0
     last = steps_in(tmp_path / "run")[-1]
     assert said.splitlines()[-1] == f"went on after {last}"
+
+
+def test_two_hooks_both_save_their_last_step(start: Start, tmp_path: Path) -> None:
+    with start("two") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=60)
+    assert (said, process.returncode) == ("the last hook ended\n", 128 + signal.SIGTERM)
+    assert steps_in(tmp_path / "run-1") == steps_in(tmp_path / "run-2")
+    assert steps_in(tmp_path / "run-1")[-1] >= 5
+
+
+def test_two_hooks_that_get_no_notice_leave_the_signals_as_they_were(start: Start) -> None:
+    with start("two-quiet") as process:
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert said.splitlines() == ["ready", "the last hook ended", "went on after 8", "SIG_DFL -1"]

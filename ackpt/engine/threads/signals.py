@@ -8,6 +8,7 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from types import FrameType
 
@@ -15,6 +16,8 @@ from ackpt.engine.threads.loop import LoopThread
 from ackpt.errors import WrongThreadError
 
 _NO_FD = -1
+
+Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers
 
 
 class SignalCatcher:
@@ -51,6 +54,9 @@ class SignalCatcher:
         thread.watch(self._reading, self._read)
         self._earlier_fd = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
         self._earlier = {number: signal.signal(number, self._handle) for number in self._signals}
+        # of another run's saver; it may go first, and its end of the socket with it
+        owners = (getattr(handler, "__self__", None) for handler in self._earlier.values())
+        self._previous = next((each for each in owners if isinstance(each, SignalCatcher)), None)
         # A fork has the handlers, and the socket; a signal to a data loader's worker is its own affair,
         # also one that comes before the worker has let go of them: it is held back until then.
         me = weakref.ref(self)
@@ -74,12 +80,25 @@ class SignalCatcher:
 
     def _restore(self) -> None:
         self._released = True
-        for number, handler in self._earlier.items():
+        for number in self._earlier:
             if signal.getsignal(number) == self._handle:
-                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-        current = signal.set_wakeup_fd(self._earlier_fd)
+                signal.signal(number, self._handler_before(number))
+        current = signal.set_wakeup_fd(self._fd_before(), warn_on_full_buffer=False)
         if current != self._writing.fileno():  # somebody else has taken the place meanwhile
-            signal.set_wakeup_fd(current)
+            signal.set_wakeup_fd(current, warn_on_full_buffer=False)
+
+    def _handler_before(self, number: int) -> Handler:
+        """Return what handled the signal before, past all of ours that have been released since."""
+        if self._previous is None or not self._previous._released:
+            handler = self._earlier[number]
+            return signal.SIG_DFL if handler is None else handler  # None: not set by Python
+        return self._previous._handler_before(number)
+
+    def _fd_before(self) -> int:
+        """Return whose socket the interpreter wrote to before, past all that have been released since."""
+        if self._previous is None or not self._previous._released:
+            return self._earlier_fd
+        return self._previous._fd_before()
 
     def redeliver(self, number: int) -> None:
         """Let the signal do what it would have done; after `release`, on the main thread.
@@ -94,9 +113,8 @@ class SignalCatcher:
             self._pass_on(number, frame)
             return
         self._thread.call_soon(self._notify, number)
-        earlier = self._earlier.get(number)
-        if isinstance(getattr(earlier, "__self__", None), SignalCatcher):  # that of another run's saver
-            self._pass_on(number, frame)
+        if self._previous is not None and not self._previous._released:
+            self._previous._handle(number, frame)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         handler = self._earlier.get(number)
@@ -108,8 +126,10 @@ class SignalCatcher:
     def _read(self) -> None:
         """Pass on what the interpreter wrote; on the loop."""
         numbers = self._reading.recv(4096)
-        if self._earlier_fd != _NO_FD:
-            os.write(self._earlier_fd, numbers)
+        before = self._fd_before()
+        if before != _NO_FD:
+            with suppress(OSError):  # whoever it belongs to has closed it, or does not read
+                os.write(before, numbers)
         for number in numbers:
             if number in self._signals:
                 self._notify(number)
