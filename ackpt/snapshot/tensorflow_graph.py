@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -110,7 +111,9 @@ class GraphSnapshotter:
     def _read(self, session: tf.compat.v1.Session) -> None:
         try:
             self._tensors = read_saver(session.graph, self._saver)
+            _check_types(self._tensors)
         except UnreadableSaverError as error:
+            self._tensors = ()
             _log.warning(
                 "the saver cannot be read (%s): every snapshot is written by the saver itself to a "
                 "local folder, and training waits for that",
@@ -165,6 +168,13 @@ class GraphSnapshotter:
             "training waits for the copy, and it takes the checkpoint's size in memory until it is written",
             why,
         )
+
+
+def _check_types(tensors: Sequence[SavedTensor]) -> None:
+    """Make sure that all are of types whose values can be held: an iterator's state cannot."""
+    for each in tensors:
+        if each.tensor.dtype.base_dtype in (tf.variant, tf.resource):
+            raise UnreadableSaverError(f"{each.name} is a {each.tensor.dtype.name}")
 
 
 def _is_remote(session: tf.compat.v1.Session) -> bool:

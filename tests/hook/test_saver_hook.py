@@ -246,6 +246,26 @@ def test_the_saver_is_found_where_tensorflow_s_hook_finds_it(kind: str, tmp_path
     assert names == ["global_step", "only"]
 
 
+def test_a_saver_with_the_state_of_an_iterator_is_saved_with_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with tf.Graph().as_default():
+        iterator = tf1.data.make_one_shot_iterator(tf.data.Dataset.range(100))
+        state = tf.data.experimental.make_saveable_from_iterator(iterator)
+        tf1.add_to_collection(tf1.GraphKeys.SAVEABLE_OBJECTS, state)
+        step = tf1.train.get_or_create_global_step()
+        with tf.control_dependencies([iterator.get_next()]):
+            op = tf1.assign_add(step, 1)
+        with tf1.train.MonitoredTrainingSession(hooks=[Hook(tmp_path, save_steps=2)]) as monitored:
+            for _ in range(4):
+                monitored.run(op)
+    assert steps_in(tmp_path)[-1] == 4
+    reader = tf.train.load_checkpoint(str(tmp_path / "model.ckpt-4"))
+    assert reader.get_tensor("global_step") == 4
+    assert len(reader.get_variable_to_shape_map()) > 1
+    assert [r.message for r in caplog.records if "written by the saver itself" in r.message]
+
+
 def test_max_to_keep_of_the_saver_is_the_default_retention(tmp_path: Path) -> None:
     with tf.Graph().as_default():
         op = tf1.assign_add(tf1.train.get_or_create_global_step(), 1)
