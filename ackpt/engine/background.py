@@ -276,7 +276,7 @@ class BackgroundCheckpointer:
         self._thread, self._closed = None, True
         try:
             with suppress(CancelledError, TimeoutError):
-                thread.submit(self._core.ended()).result(_CUT_OFF_SECS)
+                thread.submit(self._core.cut_off()).result(_CUT_OFF_SECS)
         finally:
             thread.stop()
 

@@ -239,11 +239,7 @@ class Checkpointer:
         return self._pipeline is not None and any(not each.staged for each in self._pipeline.pending)
 
     def check_start(self, step: int) -> None:
-        """Make sure that a training that begins at `step` goes on from where the run is.
-
-        Raises:
-            StepConflictError: it is behind what is committed, and was most likely not restored.
-        """
+        """Raise StepConflictError where a training that begins at `step` was most likely not restored."""
         self._retainer.check_start(step)
 
     def set_retention(self, policy: Retention) -> None:
@@ -316,10 +312,13 @@ class Checkpointer:
                 self._ended.set()
         return clean
 
-    async def ended(self) -> None:
-        """Wait until a close that is under way has ended, or was cut off."""
-        if self._closed:
-            await self._ended.wait()
+    async def cut_off(self) -> None:
+        """End now, whatever is under way, a close that was interrupted too: parked, or failed."""
+        if self._pipeline is None or not self._closed:
+            await self.aclose(0)
+            return
+        await self._pipeline.cut_short()
+        await self._ended.wait()
 
     async def _use_grace(self, pipeline: Pipeline) -> bool:
         """Stage what is pinned; then wait for it, if it can be committed in the time that is left."""

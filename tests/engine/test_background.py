@@ -68,7 +68,8 @@ def test_a_close_that_is_interrupted_still_gives_every_save_its_outcome_and_lets
 
     def interrupt() -> None:
         staged.wait(30)
-        time.sleep(0.1)
+        while not checkpointer._core._closed:
+            time.sleep(0.001)
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
