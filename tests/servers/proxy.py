@@ -14,7 +14,7 @@ _BLOCK_BYTES = 64 * 1024
 
 @dataclass(slots=True)
 class Proxy:
-    """Count the connections that come in; every `every`th one is reset after so many bytes of a request."""
+    """Count the connections that bring more than `after_bytes`; every `every`th is reset just then."""
 
     every: int
     after_bytes: int
@@ -24,37 +24,43 @@ class Proxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
         """Pass one connection on, until one side closes it or it is reset."""
-        self.connections += 1
-        doomed = self.connections % self.every == 0
         open_ones = [writer]
-        tasks: list[asyncio.Task[bool]] = []
+        tasks: list[asyncio.Task[None]] = []
         try:
             there, back = await asyncio.open_connection("127.0.0.1", port)
             open_ones.append(back)
-            tasks.append(asyncio.create_task(_copy(reader, back, self.after_bytes if doomed else None)))
-            tasks.append(asyncio.create_task(_copy(there, writer, None)))
+            tasks.append(asyncio.create_task(self._bring(reader, back, writer)))
+            tasks.append(asyncio.create_task(_copy(there, writer)))
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if tasks[0].done() and tasks[0].result():
-                self.resets += 1
-                _reset(writer)
         finally:
             for task in tasks:
                 task.cancel()
             for each in open_ones:
                 each.transport.abort() if each.transport.is_closing() else each.close()
 
+    async def _bring(
+        self, reader: asyncio.StreamReader, there: asyncio.StreamWriter, client: asyncio.StreamWriter
+    ) -> None:
+        seen, counted = 0, False
+        with suppress(OSError):
+            while block := await reader.read(_BLOCK_BYTES):
+                seen += len(block)
+                if seen > self.after_bytes and not counted:
+                    counted = True
+                    self.connections += 1
+                    if self.connections % self.every == 0:
+                        self.resets += 1
+                        _reset(client)
+                        return
+                there.write(block)
+                await there.drain()
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, until: int | None) -> bool:
-    """Pass bytes on until there are no more; tell whether they came to `until`, where it ends at once."""
-    seen = 0
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with suppress(OSError):
         while block := await reader.read(_BLOCK_BYTES):
-            seen += len(block)
-            if until is not None and seen > until:
-                return True
             writer.write(block)
             await writer.drain()
-    return False
 
 
 @asynccontextmanager
