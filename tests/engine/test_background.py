@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,15 @@ def test_a_listener_that_closes_the_checkpointer_from_a_worker_is_told_so(tmp_pa
     assert len(raised) == 1
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Have SIGINT raise KeyboardInterrupt, as it does not in a process that was started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_close_that_is_interrupted_still_gives_every_save_its_outcome_and_lets_go(tmp_path: Path) -> None:
     hanging = FaultScript(On(fault=Stall(asyncio.Event()), operation="put", key="*.index", times=None))
     run = Run(hanging)
