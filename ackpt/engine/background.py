@@ -13,7 +13,8 @@ from typing import Any, Self, Unpack
 
 from ackpt.checkpoint.metrics import read_metrics
 from ackpt.checkpoint.retention import Retention
-from ackpt.engine.checkpointer import Checkpointer, Subscriber
+from ackpt.engine.announce import Subscriber
+from ackpt.engine.checkpointer import Checkpointer
 from ackpt.engine.policies import CheckpointerOptions
 from ackpt.engine.threads.loop import LoopThread
 from ackpt.engine.threads.signals import SignalCatcher

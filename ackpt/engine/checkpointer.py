@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import uuid
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -19,16 +19,16 @@ from ackpt.checkpoint.retention import KeepAll, Retention
 from ackpt.checkpoint.staged import StagedFile
 from ackpt.checkpoint.staging import StagingFolder, staging_folder
 from ackpt.engine.admission import Admission
+from ackpt.engine.announce import Announcer, Subscriber
 from ackpt.engine.errands import Errands
 from ackpt.engine.failure import FailurePolicy, FailureTally, Tolerate
 from ackpt.engine.fallback import Fallback
 from ackpt.engine.heartbeat import Heartbeat
-from ackpt.engine.listeners import CheckpointListener, Dispatcher
-from ackpt.engine.log import log_event
+from ackpt.engine.listeners import CheckpointListener
 from ackpt.engine.overlap import Coalesce, Overlap, blocks
 from ackpt.engine.pipeline import Pipeline
 from ackpt.engine.policies import check_policies
-from ackpt.engine.preemption import Notice, Pace, Preemption
+from ackpt.engine.preemption import Notice, Preemption
 from ackpt.engine.recover import adopt_leftovers, finish_leftovers, stage_copy
 from ackpt.engine.request import SaveRequest
 from ackpt.engine.retain import Retainer
@@ -41,8 +41,6 @@ from ackpt.snapshot.directory import DirectorySnapshot, Source
 from ackpt.transfer.upload import upload_object
 
 _log = logging.getLogger(__name__)
-
-Subscriber = Callable[[Event], None]
 
 
 class Checkpointer:
@@ -87,8 +85,8 @@ class Checkpointer:
         self._overlap = overlap
         self._staging = StagingFolder(staging_folder(self._store.url, staging_dir), target=self._store.name)
         self._retainer = Retainer(retention, name=name)
-        self._listeners = listeners
-        self._dispatcher = Dispatcher(listeners, self._publish)
+        self._announcer = Announcer(listeners, failure, self._publish)
+        self._dispatcher = self._announcer.dispatcher
         self._route: Route = Direct(self._store, self._retainer, self._let_go)
         self._fallback: Fallback | None = None
         if fallback is not None:
@@ -100,7 +98,6 @@ class Checkpointer:
                 before_state=self._let_go,
             )
             self._route = WithFallback(self._route, self._fallback)
-        self._subscribers: list[Subscriber] = [log_event]
         self._pipeline: Pipeline | None = None
         self._errands = Errands()
         self._admission = Admission(overlap, target=self._store.name, publish=self._publish)
@@ -108,14 +105,17 @@ class Checkpointer:
         self._ended = asyncio.Event()
         self._claim: Claim | None = None
         self._heartbeat: Heartbeat | None = None
-        self._pace = Pace()
         self.notice = Notice(preemption or Preemption(), self._store.name)
-        self.tally = FailureTally(failure)
 
     @property
     def target(self) -> str:
         """Return the run's URL, without its options."""
         return self._store.name
+
+    @property
+    def tally(self) -> FailureTally:
+        """Return how many saves in a row have failed, and what follows from it; from any thread."""
+        return self._announcer.tally
 
     @property
     def may_block(self) -> bool:
@@ -135,7 +135,7 @@ class Checkpointer:
 
         What it raises is logged, and touches nothing else.
         """
-        self._subscribers.append(subscriber)
+        self._announcer.subscribe(subscriber)
 
     async def start(self) -> None:
         """Take the staging folder, read what is committed, and finish what an earlier process left.
@@ -327,7 +327,7 @@ class Checkpointer:
                 while any(not request.staged for request in pipeline.pending):
                     await self._admission.next_move()
             left_secs = self.notice.left_secs
-            if not pipeline.may_end_within(left_secs, self._pace):
+            if not pipeline.may_end_within(left_secs, self._announcer.pace):
                 _log.warning("there is no time to send what is staged in %.0f s; it is parked", left_secs)
                 return False
             async with asyncio.timeout(left_secs):
@@ -364,16 +364,8 @@ class Checkpointer:
         return self._pipeline, self._claim
 
     def _publish(self, event: Event) -> None:
-        if isinstance(event, Outcome):
-            self.tally = self.tally.after(event)
-            self._pace = self._pace.after(event)
         self._admission.moved()
-        for subscriber in self._subscribers:
-            try:
-                subscriber(event)
-            except Exception:
-                _log.exception("a subscriber raised at step %d; the save is not touched by it", event.step)
-        self._dispatcher.send(event)
+        self._announcer.tell(event)
         if isinstance(event, Committed) and self._pipeline is not None and self._claim is not None:
             self._retain(self._claim)
             self._bring_home(self._pipeline, self._claim)
