@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import TypedDict, Unpack
 
 import tensorflow as tf
-from tensorflow.python.training import training_util
 
 from ackpt.checkpoint.retention import KeepAll, KeepInterval, KeepLast, Retention
 from ackpt.checkpoint.staging import staging_folder
@@ -22,6 +21,7 @@ from ackpt.engine.overlap import Overlap
 from ackpt.engine.preemption import Preemption
 from ackpt.errors import AckptError, FencedError, InvalidOptionError, StepConflictError
 from ackpt.events import Committed, Failed
+from ackpt.hook.global_step import GlobalStep
 from ackpt.hook.listeners import SaverListener, SaverListeners
 from ackpt.hook.session_end import SessionGuard
 from ackpt.hook.summaries import Summaries
@@ -134,9 +134,7 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
             StagingError, StorageError: the staging folder or the store cannot be used.
         """
         self.close()
-        self._global_step_tensor = training_util._get_or_create_global_step_read()
-        if self._global_step_tensor is None:
-            raise RuntimeError("Global step should be created to use CheckpointSaverHook.")
+        self._global_step = GlobalStep()
         mine = [each for each in self._listeners if isinstance(each, CheckpointListener)]
         theirs = [each for each in self._listeners if not isinstance(each, CheckpointListener)]
         self._saver_listeners = SaverListeners(theirs)
@@ -177,7 +175,7 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
                 if coord is not None:
                     coord.request_stop()
                 return
-            step = int(session.run(self._global_step_tensor))
+            step = self._global_step.read(session)
             if self._last is None:
                 self._running().check_start(step)
             self._trigger.expect(self._steps_per_run)
@@ -214,7 +212,7 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
             run_context.request_stop()
         if not self._trigger.may_be_due():
             return
-        step = int(run_context.session.run(self._global_step_tensor))
+        step = self._global_step.read(run_context.session)
         self._trigger.looked(step)
         if self._timer.should_trigger_for_step(step):
             self._triggered(step)
@@ -234,7 +232,7 @@ class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type:
         """
         checkpointer = self._running()
         try:
-            step = int(session.run(self._global_step_tensor))
+            step = self._global_step.read(session)
             if step != self._timer.last_triggered_step() and not self._saved_just_now():
                 self._triggered(step)
                 self._save(session, step)
