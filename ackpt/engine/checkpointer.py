@@ -5,40 +5,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import uuid
 from collections.abc import Coroutine, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ackpt.checkpoint.fence import Claim, claim_run, read_claim
-from ackpt.checkpoint.manifest import Manifest, make_prefix, read_step
+from ackpt.checkpoint.fence import Claim
+from ackpt.checkpoint.manifest import make_prefix, read_step
 from ackpt.checkpoint.metrics import read_metrics
 from ackpt.checkpoint.retention import KeepAll, Retention
-from ackpt.checkpoint.staged import StagedFile
 from ackpt.checkpoint.staging import StagingFolder, staging_folder
 from ackpt.engine.admission import Admission
 from ackpt.engine.announce import Announcer, Subscriber
 from ackpt.engine.errands import Errands
 from ackpt.engine.failure import FailurePolicy, FailureTally, Tolerate
-from ackpt.engine.fallback import Fallback
-from ackpt.engine.heartbeat import Heartbeat
 from ackpt.engine.listeners import CheckpointListener
 from ackpt.engine.overlap import Coalesce, Overlap, blocks
 from ackpt.engine.pipeline import Pipeline
 from ackpt.engine.policies import check_policies
 from ackpt.engine.preemption import Notice, Preemption
-from ackpt.engine.recover import adopt_leftovers, finish_leftovers, stage_copy
 from ackpt.engine.request import SaveRequest
-from ackpt.engine.retain import Retainer
-from ackpt.engine.route import Direct, Route, WithFallback
+from ackpt.engine.run import OwnRun, Run
 from ackpt.engine.store import Store
 from ackpt.errors import ClosedError
-from ackpt.events import Committed, Deleted, Event, Outcome
+from ackpt.events import Committed, Event, Outcome
 from ackpt.snapshot.base import Snapshot
 from ackpt.snapshot.directory import DirectorySnapshot, Source
-from ackpt.transfer.upload import upload_object
 
 _log = logging.getLogger(__name__)
 
@@ -84,27 +76,24 @@ class Checkpointer:
         self._store = Store(target)
         self._overlap = overlap
         self._staging = StagingFolder(staging_folder(self._store.url, staging_dir), target=self._store.name)
-        self._retainer = Retainer(retention, name=name)
         self._announcer = Announcer(listeners, failure, self._publish)
         self._dispatcher = self._announcer.dispatcher
-        self._route: Route = Direct(self._store, self._retainer, self._let_go)
-        self._fallback: Fallback | None = None
-        if fallback is not None:
-            self._fallback = Fallback(
-                fallback,
-                instead_of=self._store,
-                retention=retention,
-                name=name,
-                before_state=self._let_go,
-            )
-            self._route = WithFallback(self._route, self._fallback)
-        self._pipeline: Pipeline | None = None
         self._errands = Errands()
+        self._run: Run = OwnRun(
+            self._store,
+            self._staging,
+            name=name,
+            retention=retention,
+            fallback=fallback,
+            errands=self._errands,
+            before_state=self._let_go,
+            publish=self._publish,
+        )
+        self._pipeline: Pipeline | None = None
         self._admission = Admission(overlap, target=self._store.name, publish=self._publish)
         self._closed = False
         self._ended = asyncio.Event()
         self._claim: Claim | None = None
-        self._heartbeat: Heartbeat | None = None
         self.notice = Notice(preemption or Preemption(), self._store.name)
 
     @property
@@ -149,34 +138,19 @@ class Checkpointer:
         """
         if self._pipeline is not None:
             return
-        await asyncio.to_thread(self._staging.lock)
+        await self._run.lock()
         self._dispatcher.start()
         try:
-            await self._retainer.load(self._store.reliable())
-            if self._fallback is not None:
-                await self._fallback.start()
             pipeline = Pipeline(
-                self._store, self._staging, self._route, overlap=self._overlap, publish=self._publish
+                self._store, self._staging, self._run, overlap=self._overlap, publish=self._publish
             )
-            await finish_leftovers(
-                pipeline,
-                self._staging,
-                name=self._name,
-                newest=self._retainer.newest,
-                claim=await read_claim(self._store.reliable()),
-            )
-            self._claim = await claim_run(self._store.reliable(), writer=uuid.uuid4().hex)
-            await adopt_leftovers(self._staging, name=self._name, claim=self._claim)
-            await self._retainer.catch_up_state(self._store.reliable())
+            self._claim = await self._run.open(pipeline)
         except BaseException:
             await self._dispatcher.aclose()
-            await self._close_stores()
-            self._staging.unlock()
+            await self._run.aclose()
             raise
-        self._heartbeat = Heartbeat(self._store, writer=self._claim.writer)
-        self._heartbeat.start()
         self._pipeline = pipeline
-        self._bring_home(pipeline, self._claim)
+        self._run.begin()
 
     async def submit(
         self, snapshot: Snapshot, *, stall_secs: float = 0.0, metrics: Mapping[str, float] | None = None
@@ -225,9 +199,7 @@ class Checkpointer:
         Raises:
             StorageError, StagingError: it could not be sent.
         """
-        size = (await asyncio.to_thread(path.stat)).st_size
-        file = StagedFile(key=key, path=path, size=size)
-        await upload_object(self._store.backend, file, self._store.transfer())
+        await self._run.upload_file(path, key)
 
     async def run_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run work that belongs to no save; `wait` waits for it, and a failure is a warning."""
@@ -240,11 +212,11 @@ class Checkpointer:
 
     def check_start(self, step: int) -> None:
         """Raise StepConflictError where a training that begins at `step` was most likely not restored."""
-        self._retainer.check_start(step)
+        self._run.check_start(step)
 
     def set_retention(self, policy: Retention) -> None:
         """Retain by `policy` from the next commit on; from any thread."""
-        self._retainer.policy = policy
+        self._run.set_retention(policy)
 
     def check(self) -> None:
         """Raise if the failure policy says that the trainer has to know now; cheap, from any thread.
@@ -281,6 +253,7 @@ class Checkpointer:
         while self._pipeline is not None and self._pipeline.pending:
             await self._pipeline.drain(None)
         await self._errands.settled()
+        await self._run.settled()
         await self._dispatcher.drain()
 
     async def aclose(self, timeout: float | None = None) -> bool:
@@ -303,13 +276,12 @@ class Checkpointer:
                 await self._pipeline.cut_short()
                 await self._errands.aclose()
                 await self._dispatcher.aclose()
-                if self._heartbeat is not None:
-                    await self._heartbeat.aclose()
-                await self._close_stores()
             finally:
-                self._staging.unlock()
-                self.notice.withdraw()
-                self._ended.set()
+                try:
+                    await self._run.aclose()
+                finally:
+                    self.notice.withdraw()
+                    self._ended.set()
         return clean
 
     async def cut_off(self) -> None:
@@ -366,25 +338,5 @@ class Checkpointer:
     def _publish(self, event: Event) -> None:
         self._admission.moved()
         self._announcer.tell(event)
-        if isinstance(event, Committed) and self._pipeline is not None and self._claim is not None:
-            self._retain(self._claim)
-            self._bring_home(self._pipeline, self._claim)
-
-    def _retain(self, claim: Claim) -> None:
-        """Delete behind the saves: one sweep at a time, each seeing all commits before it."""
-        sweep = self._retainer.delete_outdated(self._store.reliable(), claim, self._publish_deleted)
-        self._errands.start_in_turn(sweep, what=f"retention of {self.target} (it tries again)")
-
-    def _bring_home(self, pipeline: Pipeline, claim: Claim) -> None:
-        """Copy what the fallback has taken to where it belongs."""
-        if self._fallback is not None and not self._fallback.is_empty:
-            errand = self._fallback.give_back(partial(stage_copy, pipeline, self._staging, claim=claim))
-            self._errands.start_in_turn(errand, what=f"copying back from {self._fallback.store.name}")
-
-    async def _close_stores(self) -> None:
-        await self._store.aclose()
-        if self._fallback is not None:
-            await self._fallback.store.aclose()
-
-    def _publish_deleted(self, manifest: Manifest) -> None:
-        self._publish(Deleted(step=manifest.step, target=self._store.name, prefix=manifest.prefix))
+        if isinstance(event, Committed) and self._pipeline is not None:
+            self._run.committed()
