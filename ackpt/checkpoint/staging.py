@@ -104,15 +104,11 @@ class StagingFolder:
         """
         if self._lock_fd >= 0:
             return
+        self.make()
         try:
-            _make_durably(self.folder)
-            self.folder.chmod(0o700)
             fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StagingError(
-                f"the staging folder {self.folder} cannot be used ({error.strerror}); expected a folder this "
-                f"user can write to: set staging_dir or ${ROOT_VARIABLE}"
-            ) from error
+            raise self._unusable(error) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -133,6 +129,18 @@ class StagingFolder:
         # A fork shares the lock, and would keep it when this process is killed: data loader workers
         # live on for a while. Closing its copy does not let go of ours.
         os.register_at_fork(after_in_child=partial(_unlock, weakref.ref(self)))
+
+    def make(self) -> None:
+        """Make the folder (mode 0700); idempotent.
+
+        Raises:
+            StagingError: it cannot be made.
+        """
+        try:
+            _make_durably(self.folder)
+            self.folder.chmod(0o700)
+        except OSError as error:
+            raise self._unusable(error) from error
 
     def unlock(self) -> None:
         """Let go of the folder; idempotent."""
@@ -184,6 +192,12 @@ class StagingFolder:
             for entry in os.scandir(self.folder)
             if entry.is_dir(follow_symlinks=False)
         ]
+
+    def _unusable(self, error: OSError) -> StagingError:
+        return StagingError(
+            f"the staging folder {self.folder} cannot be used ({error.strerror}); expected a folder this "
+            f"user can write to: set staging_dir or ${ROOT_VARIABLE}"
+        )
 
     def _note(self, target: str) -> None:
         try:

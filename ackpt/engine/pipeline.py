@@ -36,7 +36,7 @@ from ackpt.transfer.fan_out import task_group
 
 _log = logging.getLogger(__name__)
 
-_HOPELESS = (StepConflictError, CorruptCheckpointError, FencedError, UnsupportedError)
+HOPELESS = (StepConflictError, CorruptCheckpointError, FencedError, UnsupportedError)
 """What no later try would mend: the staged files are not kept for one."""
 
 _ABORT_SECS = 30.0
@@ -196,26 +196,26 @@ class Pipeline:
         kept = isinstance(outcome, Parked) or (isinstance(outcome, Failed) and outcome.staged)
         if request.save is not None and not kept:
             if not isinstance(outcome, Committed):
-                await self._abort(request.uploads)
+                await self.abort(request.uploads)
             await asyncio.to_thread(request.save.remove)
         if kept or isinstance(outcome, Committed):
-            await self._discard_leftovers(request)
+            await self.discard_before(request.prefix)
 
-    async def _discard_leftovers(self, request: SaveRequest) -> None:
-        """Remove what lies staged of earlier steps and is no longer worth finishing."""
+    async def discard_before(self, prefix: str) -> None:
+        """Remove what lies staged of steps before that of `prefix`, and is no longer worth finishing."""
         pending = {each.prefix for each in self.pending}
         for save in await asyncio.to_thread(self._staging.saves):
             state = await asyncio.to_thread(save.read)
-            if state is None or state.prefix in pending or not _precedes(state.prefix, request.prefix):
+            if state is None or state.prefix in pending or not _precedes(state.prefix, prefix):
                 continue
             await self.abort_leftover(state)
             await asyncio.to_thread(save.remove)
 
     async def abort_leftover(self, state: JournalState) -> None:
-        """Abort the uploads of a save that is not worth finishing, as `_abort` does."""
-        await self._abort(state.uploads, sealed_by=state.prefix)
+        """Abort the uploads of a save that is not worth finishing, as `abort` does."""
+        await self.abort(state.uploads, sealed_by=state.prefix)
 
-    async def _abort(self, uploads: Mapping[str, str], *, sealed_by: str | None = None) -> None:
+    async def abort(self, uploads: Mapping[str, str], *, sealed_by: str | None = None) -> None:
         """Abort uploads that will not be resumed; what cannot be reached in time is left for a sweep.
 
         Ids that are sealed are opened with the seal of the checkpoint `sealed_by`.
@@ -246,7 +246,7 @@ class Pipeline:
         )
 
     def _failed(self, request: SaveRequest, error: Exception) -> Failed:
-        hopeless = isinstance(error, _HOPELESS)
+        hopeless = isinstance(error, HOPELESS)
         return Failed(
             step=request.step,
             target=self._store.name,

@@ -122,9 +122,7 @@ async def finish_staged(
     staging = StagingFolder(staging_folder(store.url, staging_dir))
     if not staging.folder.is_dir():
         return
-    states = [await asyncio.to_thread(save.read) for save in await asyncio.to_thread(staging.saves)]
-    names = {split_prefix(state.prefix)[0] for state in states if state is not None and state.staged}
-    if not names:
+    if not await asyncio.to_thread(_names, staging):
         return
     try:
         await asyncio.to_thread(staging.lock)
@@ -132,14 +130,29 @@ async def finish_staged(
         _log.info("a saver is at work on %s; only what it has committed is restored", store.name)
         return
     try:
-        for name in sorted(names):
-            retainer = Retainer(KeepAll(), name=name)
-            await retainer.load(store.reliable())
-            pipeline = Pipeline(
-                store, staging, Direct(store, retainer, _at_once), overlap=Queue(1), publish=publish
-            )
-            claim = await read_claim(store.reliable())
-            await finish_leftovers(pipeline, staging, name=name, newest=retainer.newest, claim=claim)
-            await retainer.catch_up_state(store.reliable())
+        await finish_in(store, staging, publish)
     finally:
         staging.unlock()
+
+
+async def finish_in(store: Store, staging: StagingFolder, publish: Callable[[Event], None]) -> None:
+    """Commit what lies in `staging`, which the caller has locked; what fails stays there.
+
+    Raises:
+        StorageError: the store cannot be read.
+    """
+    for name in sorted(await asyncio.to_thread(_names, staging)):
+        retainer = Retainer(KeepAll(), name=name)
+        await retainer.load(store.reliable())
+        pipeline = Pipeline(
+            store, staging, Direct(store, retainer, _at_once), overlap=Queue(1), publish=publish
+        )
+        claim = await read_claim(store.reliable())
+        await finish_leftovers(pipeline, staging, name=name, newest=retainer.newest, claim=claim)
+        await retainer.catch_up_state(store.reliable())
+
+
+def _names(staging: StagingFolder) -> set[str]:
+    """Return the names of the checkpoints of which some lie whole in `staging`."""
+    states = [save.read() for save in staging.saves()]
+    return {split_prefix(state.prefix)[0] for state in states if state is not None and state.staged}

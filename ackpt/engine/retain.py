@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from ackpt.backends.base import Backend
@@ -83,13 +83,8 @@ class Retainer:
             StepConflictError: it is behind what is committed, and at no committed step: most likely it
                 was not restored.
         """
-        newest = self.newest
-        if self._own_newest is None and newest is not None and step < newest and step not in self._known:
-            raise StepConflictError(
-                f"step {step} is behind step {newest}, which is committed already: restore the run before "
-                "training on (ackpt.restore), or use another target",
-                step=step,
-            )
+        if self._own_newest is None:
+            check_start(step, self._known)
 
     def kept_with(self, manifest: Manifest) -> list[str]:
         """Return the prefixes that stay once `manifest` is committed, oldest first."""
@@ -160,4 +155,19 @@ class Retainer:
                 for m in known.values()
                 if newest is None or m.step <= newest
             ],
+        )
+
+
+def check_start(step: int, committed: Collection[int]) -> None:
+    """Make sure that a training that begins at `step` goes on from where a run is; pure.
+
+    Raises:
+        StepConflictError: it is behind what is `committed`, and at no such step.
+    """
+    newest = max(committed, default=None)
+    if newest is not None and step < newest and step not in committed:
+        raise StepConflictError(
+            f"step {step} is behind step {newest}, which is committed already: restore the run before "
+            "training on (ackpt.restore), or use another target",
+            step=step,
         )
