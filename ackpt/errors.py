@@ -145,6 +145,10 @@ class StagingLockedError(StagingError):
     """Report a staging folder, and so a run, that another saver is using right now."""
 
 
+class UploaderError(AckptError):
+    """Report an uploader process that could not be started, or that failed at what it was asked."""
+
+
 class LocalFileError(AckptError):
     """Report a local file that cannot be read or written, or that changed while it was being read."""
 

@@ -123,8 +123,7 @@ class StagingFolder:
                 "close the other one, or give this one a target of its own"
             ) from None
         self._lock_fd = fd
-        if self._target is not None and self.target != self._target:
-            self._note(self._target)
+        self.note_target()
 
         # A fork shares the lock, and would keep it when this process is killed: data loader workers
         # live on for a while. Closing its copy does not let go of ours.
@@ -199,9 +198,16 @@ class StagingFolder:
             f"user can write to: set staging_dir or ${ROOT_VARIABLE}"
         )
 
-    def _note(self, target: str) -> None:
+    def note_target(self) -> None:
+        """Note the run's URL in the folder, if it was given and is not there yet.
+
+        Raises:
+            StagingError: the folder cannot be written to; it is let go of.
+        """
+        if self._target is None or self.target == self._target:
+            return
         try:
-            (self.folder / "target").write_text(f"{target}\n")
+            (self.folder / "target").write_text(f"{self._target}\n")
         except OSError as error:
             self.unlock()
             raise StagingError(

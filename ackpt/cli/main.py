@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from ackpt.cli.agent import AGENT
 from ackpt.cli.gc import GC
 from ackpt.cli.ls import LS
 from ackpt.cli.pin import PIN, UNPIN
@@ -15,7 +16,7 @@ from ackpt.cli.resume import RESUME
 from ackpt.cli.verify import VERIFY
 from ackpt.errors import AckptError, InvalidOptionError, InvalidURLError, MissingDependencyError
 
-_COMMANDS = (LS, PULL, PIN, UNPIN, VERIFY, GC, RESUME)
+_COMMANDS = (LS, PULL, PIN, UNPIN, VERIFY, GC, RESUME, AGENT)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,13 +16,14 @@ from ackpt.checkpoint.metrics import read_metrics
 from ackpt.checkpoint.retention import KeepAll, Retention
 from ackpt.checkpoint.staging import StagingFolder, staging_folder
 from ackpt.engine.admission import Admission
+from ackpt.engine.agent.remote import RemoteRun, SharedFolder
 from ackpt.engine.announce import Announcer, Subscriber
 from ackpt.engine.errands import Errands
 from ackpt.engine.failure import FailurePolicy, FailureTally, Tolerate
 from ackpt.engine.listeners import CheckpointListener
 from ackpt.engine.overlap import Coalesce, Overlap, blocks
 from ackpt.engine.pipeline import Pipeline
-from ackpt.engine.policies import check_policies
+from ackpt.engine.policies import Uploader, check_policies
 from ackpt.engine.preemption import Notice, Preemption
 from ackpt.engine.request import SaveRequest
 from ackpt.engine.run import OwnRun, Run
@@ -54,12 +55,14 @@ class Checkpointer:
         staging_dir: str | os.PathLike[str] | None = None,
         preemption: Preemption | None = None,
         fallback: str | os.PathLike[str] | None = None,
+        uploader: Uploader = "thread",
         listeners: Sequence[CheckpointListener] = (),
     ) -> None:
         """Check everything that can be checked without I/O.
 
         `name` begins every checkpoint's prefix (`<name>-<step>`). `staging_dir` is the folder below
         which this run stages in a folder of its own (see `ackpt.checkpoint.staging.staging_folder`).
+        With the `uploader` "process" this process only stages: another one, which outlives it, sends.
 
         Raises:
             InvalidURLError, UnknownSchemeError, InvalidOptionError, MissingDependencyError.
@@ -70,16 +73,18 @@ class Checkpointer:
             failure=failure,
             retention=retention,
             preemption=preemption,
+            uploader=uploader,
             listeners=listeners,
         )
         self._name = name
         self._store = Store(target)
         self._overlap = overlap
-        self._staging = StagingFolder(staging_folder(self._store.url, staging_dir), target=self._store.name)
+        folder = staging_folder(self._store.url, staging_dir)
+        self._staging = StagingFolder(folder, target=self._store.name)
         self._announcer = Announcer(listeners, failure, self._publish)
         self._dispatcher = self._announcer.dispatcher
         self._errands = Errands()
-        self._run: Run = OwnRun(
+        own = OwnRun(
             self._store,
             self._staging,
             name=name,
@@ -89,6 +94,21 @@ class Checkpointer:
             before_state=self._let_go,
             publish=self._publish,
         )
+        self._run: Run = own
+        if uploader == "process":
+            self._staging = shared = SharedFolder(folder, target=self._store.name)
+            self._run = remote = RemoteRun(
+                own,
+                shared,
+                target=target,
+                name=name,
+                retention=retention,
+                fallback=fallback,
+                listeners=self._dispatcher,
+                let_go=self._let_go,
+                publish=self._publish,
+            )
+            self._announcer.subscribe(remote.hear_event)
         self._pipeline: Pipeline | None = None
         self._admission = Admission(overlap, target=self._store.name, publish=self._publish)
         self._closed = False
@@ -134,6 +154,7 @@ class Checkpointer:
         Raises:
             StagingLockedError: another saver works on this run.
             StagingError: the staging folder cannot be used.
+            UploaderError: there is to be an uploader process, and it cannot be started.
             BucketNotFoundError, PermissionDeniedError, StorageError: the store cannot be read.
         """
         if self._pipeline is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Literal, TypedDict, get_args
 
 from ackpt.checkpoint.retention import Retention
 from ackpt.engine.failure import FailurePolicy
@@ -12,6 +12,9 @@ from ackpt.engine.listeners import CheckpointListener
 from ackpt.engine.overlap import Overlap
 from ackpt.engine.preemption import Preemption
 from ackpt.errors import InvalidOptionError
+
+Uploader = Literal["thread", "process"]
+"""Who sends what is staged: the checkpointer itself (on its event loop), or a process that outlives it."""
 
 
 class CheckpointerOptions(TypedDict, total=False):
@@ -24,11 +27,18 @@ class CheckpointerOptions(TypedDict, total=False):
     staging_dir: str | os.PathLike[str] | None
     preemption: Preemption | None
     fallback: str | os.PathLike[str] | None
+    uploader: Uploader
     listeners: Sequence[CheckpointListener]
 
 
 def check_policies(
-    *, overlap: object, failure: object, retention: object, preemption: object, listeners: Sequence[object]
+    *,
+    overlap: object,
+    failure: object,
+    retention: object,
+    preemption: object,
+    uploader: object,
+    listeners: Sequence[object],
 ) -> None:
     """Make sure that every policy is one: most callers are not type-checked.
 
@@ -43,6 +53,8 @@ def check_policies(
         raise _refused("retention", "a policy such as ackpt.KeepLast(5)", retention)
     if not isinstance(preemption, Preemption | None):
         raise _refused("preemption", "ackpt.Preemption(grace_secs=…) or None", preemption)
+    if uploader not in get_args(Uploader):
+        raise _refused("uploader", "'thread' or 'process'", uploader)
     for listener in listeners:
         if not isinstance(listener, CheckpointListener):
             raise _refused("listeners", "instances of ackpt.CheckpointListener", listener)

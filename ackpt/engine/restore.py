@@ -14,6 +14,7 @@ from ackpt.checkpoint.manifest import split_prefix
 from ackpt.checkpoint.restore import restore_checkpoint
 from ackpt.checkpoint.retention import KeepAll
 from ackpt.checkpoint.staging import StagingFolder, staging_folder
+from ackpt.engine.agent.call import finish
 from ackpt.engine.background import IO_WORKERS
 from ackpt.engine.log import log_event
 from ackpt.engine.overlap import Queue
@@ -124,9 +125,14 @@ async def finish_staged(
         return
     if not await asyncio.to_thread(_names, staging):
         return
-    try:
-        await asyncio.to_thread(staging.lock)
-    except StagingLockedError:
+    for last_try in (False, True):
+        try:
+            await asyncio.to_thread(staging.lock)
+            break
+        except StagingLockedError:
+            if not last_try and await finish(staging.folder):
+                return
+    else:
         _log.info("a saver is at work on %s; only what it has committed is restored", store.name)
         return
     try:

@@ -15,6 +15,7 @@ from ackpt.checkpoint.manifest import Manifest
 from ackpt.checkpoint.retention import Retention
 from ackpt.checkpoint.staged import StagedFile
 from ackpt.checkpoint.staging import StagingFolder
+from ackpt.engine.agent.call import dismiss
 from ackpt.engine.errands import Errands
 from ackpt.engine.fallback import Fallback
 from ackpt.engine.heartbeat import Heartbeat
@@ -25,6 +26,7 @@ from ackpt.engine.retain import Retainer
 from ackpt.engine.route import Direct, Route, WithFallback
 from ackpt.engine.send import Sent
 from ackpt.engine.store import Store
+from ackpt.errors import StagingLockedError
 from ackpt.events import Deleted, Event
 from ackpt.transfer.upload import upload_object
 
@@ -105,8 +107,17 @@ class OwnRun:
         self._heartbeat: Heartbeat | None = None
 
     async def lock(self) -> None:
-        """Take the staging folder; see `StagingFolder.lock` for what is raised."""
-        await asyncio.to_thread(self._staging.lock)
+        """Take the staging folder, if need be from an uploader process without a trainer.
+
+        Raises:
+            StagingLockedError, StagingError: as `StagingFolder.lock`.
+        """
+        try:
+            await asyncio.to_thread(self._staging.lock)
+        except StagingLockedError:
+            if not await dismiss(self._staging.folder):
+                raise
+            await asyncio.to_thread(self._staging.lock)
 
     async def open(self, pipeline: Pipeline) -> Claim:
         """Finish what an earlier process left, as far as it can be, and claim the run.
@@ -193,13 +204,17 @@ class OwnRun:
     async def aclose(self) -> None:
         """End the lease, close the stores, and let go of the staging folder; idempotent."""
         try:
-            if self._heartbeat is not None:
-                await self._heartbeat.aclose()
-            await self._store.aclose()
-            if self._fallback is not None:
-                await self._fallback.store.aclose()
+            await self.leave_store()
         finally:
             self._staging.unlock()
+
+    async def leave_store(self) -> None:
+        """End the lease, and close the stores; idempotent."""
+        if self._heartbeat is not None:
+            await self._heartbeat.aclose()
+        await self._store.aclose()
+        if self._fallback is not None:
+            await self._fallback.store.aclose()
 
     def _publish_deleted(self, manifest: Manifest) -> None:
         self._publish(Deleted(step=manifest.step, target=self._store.name, prefix=manifest.prefix))

@@ -18,6 +18,7 @@ from ackpt.engine.background import BackgroundCheckpointer, PendingSave
 from ackpt.engine.failure import FailurePolicy
 from ackpt.engine.listeners import CheckpointListener
 from ackpt.engine.overlap import Overlap
+from ackpt.engine.policies import Uploader
 from ackpt.engine.preemption import Preemption
 from ackpt.errors import AckptError, FencedError, InvalidOptionError, StepConflictError
 from ackpt.events import Committed, Failed
@@ -46,6 +47,7 @@ class HookOptions(TypedDict, total=False):
     staging_dir: str | os.PathLike[str] | None
     preemption: Preemption | None
     fallback: str | os.PathLike[str] | None
+    uploader: Uploader
 
 
 class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type: ignore[misc]
