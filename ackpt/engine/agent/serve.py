@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ackpt.checkpoint.staging import StagingFolder
@@ -25,6 +26,7 @@ NICENESS = 5
 """The trainer's threads come first where both want a core."""
 
 _SIGN_SECS = 5.0
+_NOTICE_SECS = 1.0
 
 
 class Agent:
@@ -42,7 +44,8 @@ class Agent:
         self._target = target
         self._grace_secs = grace_secs
         self._stay = stay
-        self._trainer: _Caller | None = None
+        self._alone = asyncio.Event()
+        self._alone.set()
         self._turn = asyncio.Lock()
         self._moved = asyncio.Event()
         self._over = False
@@ -88,7 +91,7 @@ class Agent:
                 async with asyncio.timeout(None if self._stay else self._grace_secs):
                     await self._moved.wait()
             except TimeoutError:
-                if self._trainer is None and not self._turn.locked():
+                if self._alone.is_set() and not self._turn.locked():
                     return
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -117,28 +120,29 @@ class Agent:
                 f"the uploader process of {self._staging.folder} speaks version {VERSION}, this trainer "
                 f"{document['version']}: stop it (SIGTERM), and let the trainer start its own"
             )
+        free = await self._is_alone()
         if self._over:
             raise UploaderError(f"the uploader process of {self._staging.folder} is leaving")
-        if self._trainer is not None:
+        if not free:
             raise StagingLockedError(
                 f"another saver is using the staging folder {self._staging.folder}; a run takes one saver at "
                 "a time: close the other one, or give this one a target of its own"
             )
         desk = Desk(self._staging, lambda: caller.line, document)
-        self._trainer = caller
+        self._alone.clear()
         self._target = desk.target
         try:
             async with self._turn:
                 return desk
         except BaseException:
-            self._trainer = None
+            self._alone.set()
             raise
 
     async def lose(self, desk: Desk, *, goodbye: bool) -> None:
         """Finish what the trainer at `desk` has left behind."""
         async with self._turn:
             await desk.aclose()
-            self._trainer = None
+            self._alone.set()
             if not self._over:
                 await self.finish()
         if goodbye and not self._stay:
@@ -151,7 +155,7 @@ class Agent:
         Raises:
             StagingLockedError: it is to leave, and there is a trainer, or is to stay.
         """
-        if self._trainer is not None or (name == "leave" and self._stay):
+        if not await self._is_alone() or (name == "leave" and self._stay):
             if name == "finish":
                 return {"busy": True}
             raise StagingLockedError(f"the staging folder {self._staging.folder} is in use")
@@ -160,6 +164,13 @@ class Agent:
         if name == "leave":
             self.end()
         return {}
+
+    async def _is_alone(self) -> bool:
+        """Tell whether there is no trainer, now or in a moment: the end of one that was killed is on its way."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_NOTICE_SECS):
+                await self._alone.wait()
+        return self._alone.is_set()
 
     async def finish(self) -> None:
         """Commit what lies staged; what fails stays there, for a trainer's start."""
