@@ -26,7 +26,14 @@ from ackpt.engine.request import SaveRequest
 from ackpt.engine.retain import check_start
 from ackpt.engine.run import OwnRun
 from ackpt.engine.send import Sent
-from ackpt.errors import AckptError, ClosedError, StagingLockedError, UploaderError, explain
+from ackpt.errors import (
+    AckptError,
+    ClosedError,
+    InvalidOptionError,
+    StagingLockedError,
+    UploaderError,
+    explain,
+)
 from ackpt.events import Event, Staged
 from ackpt.url import StorageURL
 
@@ -79,7 +86,7 @@ class RemoteRun:
         """Check what can be checked; `own` is what takes over when there can be no such process.
 
         Raises:
-            InvalidOptionError: a retention policy that only this process knows.
+            InvalidOptionError: a retention policy, or a store, that only this process knows.
         """
         self._own = own
         self._folder = folder
@@ -370,4 +377,8 @@ def _manifest(request: SaveRequest, document: Document) -> Manifest:
 def _absolute(target: str | os.PathLike[str]) -> str:
     """Write a target with its options, so that it means the same in any process's folder."""
     text = os.fspath(target)
+    if StorageURL.parse(text).scheme == "memory":
+        raise InvalidOptionError(
+            "uploader: expected 'thread' for a memory:// URL, which is of one process alone, got 'process'"
+        )
     return text if "://" in text else str(StorageURL.parse(text))

@@ -166,7 +166,7 @@ class Agent:
         return {}
 
     async def _is_alone(self) -> bool:
-        """Tell whether there is no trainer, now or in a moment: the end of one that was killed is on its way."""
+        """Tell whether there is no trainer, now or in a moment: the end of a killed one is on its way."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_NOTICE_SECS):
                 await self._alone.wait()

@@ -215,6 +215,8 @@ def test_a_policy_that_only_the_trainer_knows_is_refused(run: Path, staging: Pat
         saver(run, staging, retention=Mine())
     with pytest.raises(InvalidOptionError, match="'thread' or 'process'"):
         ackpt.BackgroundCheckpointer(str(run), uploader="fork")
+    with pytest.raises(InvalidOptionError, match="of one process alone"):
+        saver("memory://bucket/run", staging)
 
 
 def test_a_backend_that_only_the_trainer_knows_is_told_at_the_start(staging: Path) -> None:
