@@ -124,14 +124,15 @@ class _Clock:
 
     def listener(self) -> Any:
         import ackpt
+        from ackpt import events
 
         clock = self
 
         class Ends(ackpt.CheckpointListener):
-            async def on_committed(self, event: ackpt.Committed) -> None:
+            async def on_committed(self, event: events.Committed) -> None:
                 clock.end()
 
-            async def on_failed(self, event: ackpt.Failed) -> None:
+            async def on_failed(self, event: events.Failed) -> None:
                 clock.end()  # the hook raises it in the next step
 
         return Ends()

@@ -7,7 +7,8 @@ never a committed checkpoint, an object of somebody else's, or what a living sav
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -64,16 +65,18 @@ def orphans(
     A key that is no plain path is nobody's: a listing is not trusted to stay inside the run.
     """
     by_key = {info.key: info for info in objects if _is_plain(info.key)}
-    uploads = [each for each in uploads if _is_plain(each.key)]
+    keys = sorted(by_key)
+    uploads = sorted((each for each in uploads if _is_plain(each.key)), key=lambda each: each.key)
+    upload_keys = [each.key for each in uploads]
     committed = {_step(key) for key in by_key if _prefix(key, MANIFEST_SUFFIX) is not None}
     newest = max(committed, default=-1)
     found: list[Orphan] = []
-    for key in sorted(by_key):
+    for key in keys:
         prefix = _prefix(key, INTENT_SUFFIX) or _prefix(key, TOMBSTONE_SUFFIX)
         if prefix is None or (leased and _step(key) >= newest):
             continue
-        mine = _below(prefix, by_key)
-        open_ones = [each for each in uploads if _is_below(prefix, each.key)]
+        mine = [by_key[each] for each in keys[_below(prefix, keys)]]
+        open_ones = uploads[_below(prefix, upload_keys)]
         if any(not _is_old(each.modified, before) for each in mine) or any(
             not _is_old(each.created, before) for each in open_ones
         ):
@@ -160,8 +163,13 @@ def _is_below(prefix: str, key: str) -> bool:
     return key.startswith((f"{prefix}.", f"{prefix}/"))
 
 
-def _below(prefix: str, objects: Mapping[str, ObjectInfo]) -> list[ObjectInfo]:
-    return [info for key, info in sorted(objects.items()) if _is_below(prefix, key)]
+def _below(prefix: str, ordered: Sequence[str]) -> slice:
+    """Return where, among keys in order, those lie that `_is_below` the prefix.
+
+    "." comes right before "/" in that order, and "0" right after: it is one stretch.
+    """
+    start = bisect_left(ordered, f"{prefix}.")
+    return slice(start, bisect_left(ordered, f"{prefix}0", lo=start))
 
 
 def _is_old(time: datetime | None, before: datetime) -> bool:

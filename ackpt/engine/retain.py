@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from ackpt.backends.base import Backend
@@ -89,9 +89,9 @@ class Retainer:
     def kept_with(self, manifest: Manifest) -> list[str]:
         """Return the prefixes that stay once `manifest` is committed, oldest first."""
         known = {**self._known, manifest.step: manifest}
-        doomed: Sequence[int] = ()
+        doomed: frozenset[int] = frozenset()
         try:
-            doomed = self._doomed(known, max(manifest.step, self._own_newest or 0))
+            doomed = frozenset(self._doomed(known, max(manifest.step, self._own_newest or 0)))
         except Exception:
             _log.exception("the retention policy raised; nothing is taken from the state file")
         return [known[step].prefix for step in sorted(known) if step not in doomed]
