@@ -18,7 +18,7 @@ from ackpt.checkpoint.staging import StagedSave, StagingFolder
 from ackpt.engine.agent.call import VERSION
 from ackpt.engine.agent.place import connect, pid_of
 from ackpt.engine.agent.start import LOG, start_agent
-from ackpt.engine.agent.wire import Document, Line, LineLostError
+from ackpt.engine.agent.wire import SILENCE_SECS, Document, Line, LineLostError
 from ackpt.engine.agent.words import read_event, write_policy
 from ackpt.engine.listeners import Dispatcher
 from ackpt.engine.pipeline import Pipeline
@@ -256,7 +256,7 @@ class RemoteRun:
                 continue
             self._pid = pid_of(connection)
             line = await Line.open(connection, answer=self._answer, hear=self._hear)
-            line.listen_for_life()
+            line.listen_for_life(SILENCE_SECS)
             try:
                 options = {
                     **self._options,

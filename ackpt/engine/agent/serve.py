@@ -33,7 +33,8 @@ class Agent:
     """Serve one trainer at a time at the staging folder `folder`; on one event loop.
 
     It leaves when its trainer has said goodbye or been gone for `grace_secs`, and what was staged
-    has been finished, or tried to. One that is to `stay` leaves only when it is told to, by SIGTERM.
+    has been finished, or tried to. One that is to `stay` leaves only when it is told to, by SIGTERM; with
+    a trainer it then leaves with it, and what is not sent stays staged.
     """
 
     def __init__(
@@ -49,6 +50,8 @@ class Agent:
         self._turn = asyncio.Lock()
         self._moved = asyncio.Event()
         self._over = False
+        self._told = False
+        self._serving: set[asyncio.Task[None]] = set()
         self._callers: set[_Caller] = set()
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -63,7 +66,7 @@ class Agent:
             listening = await asyncio.to_thread(listen, self._staging.folder)
             server = await asyncio.start_unix_server(self._serve, sock=listening, limit=LIMIT_BYTES)
             for number in (signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(number, self.end)
+                asyncio.get_running_loop().add_signal_handler(number, self._end)
             os.nice(NICENESS)
             ready()
             if self._target is not None:
@@ -72,15 +75,22 @@ class Agent:
             await self._wait()
             server.close()
             (self._staging.folder / NAME).unlink(missing_ok=True)
-            for caller in list(self._callers):
-                await caller.leave()
+            for task in self._serving:
+                task.cancel()
+            if self._serving:
+                await asyncio.wait(self._serving)
         finally:
             self._staging.unlock()
         for caller in list(self._callers):
             await caller.aclose()
 
-    def end(self) -> None:
-        """Leave soon; what is being sent stays staged."""
+    def _end(self) -> None:
+        """Leave at the signal, or with the trainer: one that has little time left needs it more than ever."""
+        self._told, self._stay = True, False
+        if self._alone.is_set():
+            self._leave()
+
+    def _leave(self) -> None:
         self._over = True
         self._moved.set()
 
@@ -99,10 +109,14 @@ class Agent:
             writer.close()
             return
         caller = _Caller(self, reader, writer)
+        task = asyncio.current_task()
+        assert task is not None
         self._callers.add(caller)
+        self._serving.add(task)
         try:
             await caller.served()
         finally:
+            self._serving.discard(task)
             if not self._over:  # or the other side would find the folder still locked
                 await caller.aclose()
                 self._callers.discard(caller)
@@ -143,9 +157,9 @@ class Agent:
         async with self._turn:
             await desk.aclose()
             self._alone.set()
-            if not self._over:
+            if not self._told and not self._over:
                 await self.finish()
-        if goodbye and not self._stay:
+        if self._told or (goodbye and not self._stay):
             self._over = True
         self._moved.set()
 
@@ -162,7 +176,7 @@ class Agent:
         async with self._turn:
             await self.finish()
         if name == "leave":
-            self.end()
+            self._leave()
         return {}
 
     async def _is_alone(self) -> bool:
