@@ -1,6 +1,6 @@
 """Measure what the steps of a training cost more while a save is staged, and while its bytes travel.
 
-    python bench/interference.py [--mib 256] [--saves 3] [--rounds 3] [--rate-mib 50] [--smoke]
+    python bench/interference.py [--mib 256] [--saves 3] [--rounds 3] [--rate-mib 50] [--feed 0] [--smoke]
 
 Every way trains the same model (16 resource variables, all updated at every step, and a product of
 matrices) in a process of its own, in turn, several rounds. The steps between two saves are quiet,
@@ -9,6 +9,8 @@ between that and the commit are "travelling". Each way's steps are compared with
 the inflation is the median of the former over the median of the latter.
 "mover" is a training with no hook beside a bare process that sends the same bytes over one socket,
 and nothing else, to the same server at the same rate: what the travelling of bytes costs at least.
+With `--feed` each step begins with so many additions in Python, under the interpreter's lock, as a
+training that feeds its steps has them.
 TensorFlow's asynchronous hook writes to the local disk, and nothing travels.
 What bounds the figures: the cores. The server, too, needs one, as a neighbour on a machine would;
 with every way it is the same server. `over_mover` and `over_tf` compare inflations.
@@ -40,7 +42,7 @@ WAYS = ("none", "mover", "tf async", "ackpt thread", "ackpt process")
 Figures = dict[str, float]
 
 
-def measure(way: str, endpoint: str, mib: int, saves: int) -> Figures:
+def measure(way: str, endpoint: str, mib: int, saves: int, feed: int) -> Figures:
     """Train in one of the `WAYS`; return median steps in milliseconds, and what was moved."""
     import tensorflow as tf
 
@@ -58,12 +60,12 @@ def measure(way: str, endpoint: str, mib: int, saves: int) -> Figures:
                 session.run(train)  # the first ones warm up
             moved = episode.moved
             for _ in range(saves):
-                _train(session, train, steps["quiet"], QUIET_STEPS)
+                _train(session, train, steps["quiet"], QUIET_STEPS, feed)
                 trigger()
                 session.run(train)  # with the stall, which bench/stall.py measures
                 while not episode.ended():
                     phase = "travelling" if episode.staged() else "staging"
-                    _train(session, train, steps[phase], 1)
+                    _train(session, train, steps[phase], 1, feed)
             moved = episode.moved - moved
         figures = {f"{phase}_ms": statistics.median(found) * 1e3 for phase, found in steps.items() if found}
         return {**figures, "steps": float(sum(map(len, steps.values()))), "moved_bytes": float(moved)}
@@ -85,9 +87,10 @@ def _model(tf: Any, mib: int) -> tuple[Any, Any]:
     return train, tf1.train.Saver(variables, max_to_keep=1)
 
 
-def _train(session: Any, train: Any, times: list[float], count: int) -> None:
+def _train(session: Any, train: Any, times: list[float], count: int, feed: int) -> None:
     for _ in range(count):
         started = time.perf_counter()
+        sum(number for number in range(feed))
         session.run(train)
         times.append(time.perf_counter() - started)
 
@@ -241,13 +244,14 @@ def main() -> None:
     parser.add_argument("--saves", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rate-mib", type=int, default=50, help="MiB a second of the link")
+    parser.add_argument("--feed", type=int, default=0, help="additions in Python at each step")
     parser.add_argument("--ways", nargs="*", choices=WAYS, default=WAYS)
     parser.add_argument("--smoke", action="store_true", help="one round of a small model")
-    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        way, endpoint, mib, saves = options.one
-        print(json.dumps(measure(way, endpoint, int(mib), int(saves))))
+        way, endpoint, mib, saves, feed = options.one
+        print(json.dumps(measure(way, endpoint, int(mib), int(saves), int(feed))))
         return
 
     from bench import link
@@ -258,7 +262,7 @@ def main() -> None:
     for _ in range(options.rounds):
         for way, found in rounds.items():
             with link.server(options.rate_mib * 2**20) as endpoint:
-                figures = _run_one(way, endpoint, options.mib, options.saves)
+                figures = _run_one(way, endpoint, options.mib, options.saves, options.feed)
             if figures is not None:
                 found.append(figures)
     results = {way: _result(found) for way, found in rounds.items() if found}
@@ -301,10 +305,10 @@ def _print(results: dict[str, Figures]) -> None:
         print(f"{way:15}" + "".join(cells), flush=True)
 
 
-def _run_one(way: str, endpoint: str, mib: int, saves: int) -> Figures | None:
+def _run_one(way: str, endpoint: str, mib: int, saves: int, feed: int) -> Figures | None:
     """Measure in a process of its own; None where this TensorFlow has no such hook."""
     done = subprocess.run(
-        [sys.executable, __file__, "--one", way, endpoint, str(mib), str(saves)],
+        [sys.executable, __file__, "--one", way, endpoint, str(mib), str(saves), str(feed)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"},
         capture_output=True,
         text=True,
