@@ -18,7 +18,7 @@ from ackpt.engine.agent.wire import LIMIT_BYTES, Document, Line
 from ackpt.engine.log import log_event
 from ackpt.engine.restore import finish_in
 from ackpt.engine.store import Store
-from ackpt.errors import AckptError, StagingLockedError, UploaderError
+from ackpt.errors import AckptError, StagingError, StagingLockedError, UploaderError
 
 _log = logging.getLogger(__name__)
 
@@ -63,8 +63,15 @@ class Agent:
         """
         await asyncio.to_thread(self._staging.lock)
         try:
-            listening = await asyncio.to_thread(listen, self._staging.folder)
-            server = await asyncio.start_unix_server(self._serve, sock=listening, limit=LIMIT_BYTES)
+            try:
+                listening = await asyncio.to_thread(listen, self._staging.folder)
+            except OSError as error:
+                raise StagingError(
+                    f"an uploader process cannot listen in the staging folder {self._staging.folder} "
+                    f"({error.strerror}); expected a local file system: set staging_dir"
+                ) from error
+            # not `start_unix_server`, which would clean up behind the socket by the path it was bound to
+            server = await asyncio.start_server(self._serve, sock=listening, limit=LIMIT_BYTES)
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, self._end)
             os.nice(NICENESS)

@@ -125,3 +125,13 @@ def test_a_socket_at_which_nobody_listens_is_nobody(tmp_path: Path) -> None:
     assert connect(tmp_path) is None
     (tmp_path / "agent.sock").touch()
     assert connect(tmp_path) is None
+
+
+def test_a_process_of_another_user_is_nobody(
+    agent: subprocess.Popen[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = connect(folder)
+    assert connection is not None
+    connection.close()
+    monkeypatch.setattr("ackpt.engine.agent.place.os.geteuid", lambda: os.getuid() + 1)
+    assert connect(folder) is None

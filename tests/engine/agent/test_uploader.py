@@ -98,7 +98,7 @@ def test_every_save_has_one_outcome_and_events_reach_this_process(run: Path, sta
 
 
 def test_an_error_of_the_uploader_process_reaches_the_trainer(run: Path, staging: Path) -> None:
-    with saver(run, staging) as checkpointer:
+    with saver(run, staging, fallback=run.parent / "other") as checkpointer:
         checkpointer.submit(Pinned(1)).result(SECS)
         outcome = checkpointer.submit(Pinned(1, content(7))).result(SECS)
         assert isinstance(outcome, Failed)
