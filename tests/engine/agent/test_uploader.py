@@ -9,8 +9,9 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,8 @@ def saver(run: Path | str, staging: Path, **options: object) -> ackpt.Background
 
 
 @contextmanager
-def killed_trainer(run: Path, staging: Path, step: int) -> Iterator[None]:
-    """Have a trainer killed that has staged `step`, before its uploader process could send any of it."""
+def killed_trainer(run: Path, staging: Path, step: int) -> Iterator[Callable[[], None]]:
+    """Have a trainer killed that has staged `step`; its uploader process sends when it is told to."""
     trainer = subprocess.Popen(
         [sys.executable, "-m", "tests.engine.agent.trainer", f"file://{run}", str(staging), str(step)],
         stdout=subprocess.PIPE,
@@ -62,9 +63,10 @@ def killed_trainer(run: Path, staging: Path, step: int) -> Iterator[None]:
         trainer.kill()
         trainer.communicate()
         assert committed(run) == []
+        yield lambda: os.kill(pid, signal.SIGCONT)
     finally:
-        os.kill(pid, signal.SIGCONT)
-    yield
+        with suppress(ProcessLookupError):  # it may have done all and gone
+            os.kill(pid, signal.SIGCONT)
 
 
 def test_every_save_has_one_outcome_and_events_reach_this_process(run: Path, staging: Path) -> None:
@@ -147,7 +149,8 @@ def test_a_trainer_whose_uploader_processes_all_die_sends_by_itself(
 def test_what_a_killed_trainer_has_staged_is_committed_by_its_uploader_process(
     run: Path, staging: Path
 ) -> None:
-    with killed_trainer(run, staging, 1):
+    with killed_trainer(run, staging, 1) as go_on:
+        go_on()
         wait_for(lambda: committed(run) == [1], "committed")
     assert (run / "ckpt-1.index").read_bytes() == content(1)["index"]
     with saver(run, staging) as checkpointer:  # of the process that is there, or another one
@@ -158,17 +161,23 @@ def test_what_a_killed_trainer_has_staged_is_committed_by_its_uploader_process(
 def test_a_restore_behind_a_killed_trainer_waits_for_what_it_has_staged(
     run: Path, staging: Path, tmp_path: Path
 ) -> None:
-    with killed_trainer(run, staging, 1):
-        prefix = ackpt.restore(f"file://{run}", tmp_path / "model", staging_dir=staging)
-    assert prefix == str(tmp_path / "model" / "ckpt-1")
+    def restore() -> str | None:
+        return ackpt.restore(f"file://{run}", tmp_path / "model", staging_dir=staging)
+
+    with killed_trainer(run, staging, 1) as go_on, ThreadPoolExecutor() as pool:
+        prefix = pool.submit(restore)
+        with pytest.raises(TimeoutError):
+            prefix.result(1.0)
+        go_on()
+    assert prefix.result(0) == str(tmp_path / "model" / "ckpt-1")
 
 
 def test_a_trainer_that_sends_by_itself_takes_over_from_an_uploader_process(run: Path, staging: Path) -> None:
-    with (
-        killed_trainer(run, staging, 1),
-        ackpt.BackgroundCheckpointer(f"file://{run}", staging_dir=staging) as checkpointer,
-    ):
-        assert isinstance(checkpointer.submit(Pinned(2)).result(SECS), Committed)
+    with killed_trainer(run, staging, 1) as go_on:
+        go_on()
+        with ackpt.BackgroundCheckpointer(f"file://{run}", staging_dir=staging) as checkpointer:
+            outcome = checkpointer.submit(Pinned(2)).result(SECS)
+    assert isinstance(outcome, Committed)
     assert committed(run) == [1, 2]
 
 
