@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import ackpt
 from ackpt.engine.agent.words import read_error, write_error
 from ackpt.errors import AckptError, UploaderError
 
@@ -31,7 +30,7 @@ def start_agent(folder: Path) -> None:
         StagingLockedError, StagingError: the folder is in use, or of no use.
         UploaderError: the process cannot be started.
     """
-    home = str(Path(ackpt.__file__).parent.parent)
+    home = str(Path(__file__).parents[3])  # where this very package is
     path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
     try:
         done = subprocess.run(
