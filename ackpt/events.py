@@ -46,7 +46,8 @@ class Committed(Event):
     `prefix` is the checkpoint's name below the target (`model.ckpt-1000`); `size` is in bytes;
     `stall_secs` is what the trainer thread paid, `stage_secs` the writing to the staging folder,
     `upload_secs` the time from the first byte sent to the commit; `already` tells that the
-    same content had been committed before and nothing was sent.
+    same content had been committed before and nothing was sent; `copied` of the bytes were copied
+    inside the store, since the checkpoint before held the same, and so were not sent.
     """
 
     prefix: str
@@ -55,6 +56,7 @@ class Committed(Event):
     stage_secs: float
     upload_secs: float
     already: bool = False
+    copied: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -159,6 +159,8 @@ class TransferOptions:
     progress of the save renews `retry_secs`.
     `stall_secs` ends an attempt of which no byte moves: it is tried again on a new connection.
     `save_secs` ends a save, counted from its first request, whatever progress it makes (0: never).
+    `copy_unchanged` has a data file that the last committed checkpoint holds already copied inside
+    the store, where that is possible, rather than sent again.
     """
 
     part_bytes: int = option("part_size", size, 32 * MiB)
@@ -168,6 +170,7 @@ class TransferOptions:
     retry_secs: float = option("retry_timeout", duration, 300.0)
     stall_secs: float = option("stall_timeout", duration, 60.0)
     save_secs: float = option("save_timeout", duration, 0.0)
+    copy_unchanged: bool = option("copy_unchanged", flag, True)
 
     def __post_init__(self) -> None:
         """Check the ranges.

@@ -25,6 +25,7 @@ BOOK_KEEPING = (SUFFIX, ".sending.json", ".deleted.json")
 
 _NAME = re.compile(r"[^/\\\x00-\x1f.-][^/\\\x00-\x1f]*")
 _PREFIX = re.compile(r"(?P<name>[^/]+)-(?P<step>0|[1-9][0-9]*)")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _CRC32C = re.compile(r"[0-9a-f]{8}")
 
 
@@ -33,7 +34,7 @@ class ManifestObject:
     """Name one object of a checkpoint: key below the run, size in bytes, CRC-32C, store version.
 
     One that is `adopted` was there before, with the same bytes: it is somebody else's, and outlives
-    the checkpoint.
+    the checkpoint. `digest` is the SHA-256 of its bytes, None where none was taken.
     """
 
     key: str
@@ -41,6 +42,7 @@ class ManifestObject:
     crc32c: int
     version: str
     adopted: bool = False
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,7 @@ class Manifest:
                         crc32c=read_crc32c(each["crc32c"]),
                         version=str(each["version"]),
                         adopted=each.get("adopted", False) is True,
+                        digest=_read_digest(each.get("sha256")),
                     )
                     for each in document["objects"]
                 ),
@@ -233,7 +236,17 @@ def _to_document(each: ManifestObject) -> dict[str, object]:
         "crc32c": f"{each.crc32c:08x}",
         "version": each.version,
     }
-    return {**document, "adopted": True} if each.adopted else document
+    if each.adopted:
+        document["adopted"] = True
+    if each.digest is not None:
+        document["sha256"] = each.digest
+    return document
+
+
+def _read_digest(value: object) -> str | None:
+    if value is not None and (not isinstance(value, str) or not _DIGEST.fullmatch(value)):
+        raise ValueError(f"expected a sha256 of 64 hexadecimal digits, got {value!r}")
+    return value
 
 
 def _natural(value: object) -> int:

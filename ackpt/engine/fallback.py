@@ -122,7 +122,12 @@ class Fallback:
         """
         assert self._claim is not None, "start comes first"
         mine = replace(request, claim=self._claim, uploads={}, journal=None)
-        sent = await self._sender.send(mine, kept=self._retainer.kept_with, on_progress=on_progress)
+        sent = await self._sender.send(
+            mine,
+            kept=self._retainer.kept_with,
+            on_progress=on_progress,
+            base=self._retainer.last,
+        )
         self._retainer.add(sent.manifest)
         await self._retainer.delete_outdated(self.store.reliable(), self._claim, self._retainer.forget)
         return sent

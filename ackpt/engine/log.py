@@ -18,10 +18,11 @@ def log_event(event: Event) -> None:
             _log.info("step %d was committed to %s before, unchanged", event.step, event.target)
         case Committed():
             _log.info(
-                "step %d committed to %s: %s, stall %.1f ms, staged in %.2f s, uploaded in %.2f s",
+                "step %d committed to %s: %s%s, stall %.1f ms, staged in %.2f s, uploaded in %.2f s",
                 event.step,
                 event.target,
                 written_size(event.size),
+                f" ({written_size(event.copied)} of it copied, not sent)" if event.copied else "",
                 event.stall_secs * 1e3,
                 event.stage_secs,
                 event.upload_secs,

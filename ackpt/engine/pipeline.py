@@ -243,6 +243,7 @@ class Pipeline:
             stage_secs=request.stage_secs,
             upload_secs=sent.upload_secs,
             already=sent.already,
+            copied=sent.copied,
         )
 
     def _failed(self, request: SaveRequest, error: Exception) -> Failed:

@@ -68,6 +68,11 @@ class Retainer:
         return max(self._known, default=None)
 
     @property
+    def last(self) -> Manifest | None:
+        """Return the newest committed checkpoint that is not being deleted, None where there is none."""
+        return next((each for each in reversed(self.manifests) if each.prefix != self._deleting), None)
+
+    @property
     def manifests(self) -> list[Manifest]:
         """Return what is committed, oldest first."""
         return [self._known[step] for step in sorted(self._known)]

@@ -36,7 +36,12 @@ class Direct:
             self._retainer.check_start(request.step)
         await self._retainer.settled(request.prefix)
         async with self._store.save_time(request.step):
-            sent = await self._sender.send(request, kept=self._retainer.kept_with, on_progress=on_progress)
+            sent = await self._sender.send(
+                request,
+                kept=self._retainer.kept_with,
+                on_progress=on_progress,
+                base=self._retainer.last,
+            )
         self._retainer.add(sent.manifest, own=not request.resumed)
         return sent
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 
-from ackpt.backends.base import Backend, Condition, IfAbsent, IfVersion, ObjectInfo
+from ackpt.backends.base import Backend, Condition, CopyingBackend, IfAbsent, IfVersion, ObjectInfo
 from ackpt.checkpoint.catalog import read_object
 from ackpt.checkpoint.commit import advance_state, conflict, find_committed, put_manifest
 from ackpt.checkpoint.fence import check_claim
@@ -22,8 +22,15 @@ from ackpt.checkpoint.staged import StagedFile
 from ackpt.checkpoint.sweep import abort_uploads
 from ackpt.checkpoint.tensor_index import same_tensors
 from ackpt.engine.request import SaveRequest
+from ackpt.engine.reuse import WORTH_BYTES, candidates, digest_of_file, same_bytes
 from ackpt.engine.store import Store
-from ackpt.errors import CorruptCheckpointError, StepConflictError, StorageError
+from ackpt.errors import (
+    CorruptCheckpointError,
+    NotFoundError,
+    PermissionDeniedError,
+    StepConflictError,
+    StorageError,
+)
 from ackpt.transfer.checksum import crc32c, crc32c_of_file
 from ackpt.transfer.context import Transfer
 from ackpt.transfer.fan_out import task_group
@@ -44,6 +51,8 @@ class Sent:
     target: str
     already: bool
     upload_secs: float
+    copied: int = 0
+    """Bytes that were copied inside the store and not sent."""
 
 
 class Sender:
@@ -60,11 +69,14 @@ class Sender:
         *,
         kept: Callable[[Manifest], Sequence[str]],
         on_progress: Callable[[int], None],
+        base: Manifest | None = None,
     ) -> Sent:
         """Upload, verify and commit `request`, whose files may still be arriving.
 
         `kept` says which prefixes the state file lists once the given manifest is committed.
         `on_progress` is called with the bytes newly acknowledged (negative: to be sent again).
+        What `base`, a committed checkpoint, holds with the same SHA-256 is copied inside the store,
+        where the backend can; whatever hinders that, it is sent.
 
         Raises:
             StepConflictError: the step is committed with other content, or not ours to write.
@@ -77,6 +89,7 @@ class Sender:
         started = time.monotonic()
         manifest = await find_committed(backend, step=request.step, prefix=request.prefix)
         already = manifest is not None
+        copied = 0
         resumed = already
         there = await _list_objects(backend, request.prefix)
         if manifest is not None:
@@ -97,11 +110,13 @@ class Sender:
                 there=there,
                 ours=ours,
                 on_progress=on_progress,
+                base=base,
             )
             objects = await sending.upload_all()
             _verify(request, objects, await _list_objects(backend, request.prefix))
             await check_claim(backend, request.claim)
-            manifest = await put_manifest(backend, _manifest(request, objects, sending.adopted))
+            manifest = await put_manifest(backend, _manifest(request, objects, sending))
+            copied = sending.copied
         request.committed = manifest
         await _end_sending(backend, request.prefix, uploads=bool(request.uploads) or resumed)
         if manifest.is_tensorflow:
@@ -112,6 +127,7 @@ class Sender:
             target=self._store.name,
             already=already,
             upload_secs=time.monotonic() - started,
+            copied=copied,
         )
 
     async def _repair(
@@ -144,8 +160,18 @@ class _Sending:
     there: Mapping[str, ObjectInfo]
     ours: bool
     on_progress: Callable[[int], None]
+    base: Manifest | None = None
     adopted: set[str] = field(default_factory=set)
     """The keys of what somebody else had put there before, with the same bytes."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """The SHA-256 of what was read for it, by key."""
+    copies: dict[str, int] = field(default_factory=dict)
+    """The sizes of what was copied, by key."""
+
+    @property
+    def copied(self) -> int:
+        """Return the bytes that were copied inside the store."""
+        return sum(self.copies.values())
 
     async def upload_all(self) -> list[ObjectInfo]:
         """Upload the data files as they come, at once; each index only when all before it are up."""
@@ -157,7 +183,7 @@ class _Sending:
                 found = self.there.get(file.key)
                 if found is not None:
                     return await self._upload_over(file, found)
-                return await self._upload(file, IfAbsent())
+                return await self._bring(file)
             finally:
                 slots.release()
 
@@ -168,6 +194,42 @@ class _Sending:
                 await slots.acquire()
                 tasks.append(group.create_task(upload(file)))
         return [info for info in (task.result() for task in tasks) if info is not None]
+
+    async def _bring(self, file: StagedFile) -> ObjectInfo:
+        """Have one file in the store: by a copy of what is committed with the same bytes, or sent."""
+        backend = reliable(self.backend, self.transfer.retry)
+        if (
+            not isinstance(backend, CopyingBackend)
+            or not self.transfer.options.copy_unchanged
+            or file.size < WORTH_BYTES
+        ):
+            return await self._upload(file, IfAbsent())
+        among = candidates(self.base, file)
+        if not among:
+            async with task_group() as group:  # the digest is for the next checkpoint, and holds up nothing
+                digest = group.create_task(asyncio.to_thread(digest_of_file, file.path))
+                sent = group.create_task(self._upload(file, IfAbsent()))
+            self.digests[file.key] = digest.result()
+            return sent.result()
+        self.digests[file.key] = await asyncio.to_thread(digest_of_file, file.path)
+        source = same_bytes(among, self.digests[file.key])
+        if source is None:
+            return await self._upload(file, IfAbsent())
+        return await self._copy(backend, source, file)
+
+    async def _copy(self, backend: CopyingBackend, source: ObjectInfo, file: StagedFile) -> ObjectInfo:
+        """Copy exactly the version that was committed, and send the file where that cannot be done."""
+        try:
+            info = await backend.copy(source, file.key, condition=IfAbsent())
+        except (NotFoundError, PermissionDeniedError) as error:
+            _log.debug("%s cannot be copied from %s, and is sent: %s", file.key, source.key, error)
+            return await self._upload(file, IfAbsent())
+        if info.size != file.size or info.crc32c not in (None, source.crc32c):
+            _log.debug("the copy of %s differs from it: %s is sent", source.key, file.key)
+            return await self._upload(file, IfVersion(info.version))
+        self.copies[file.key] = file.size
+        self.on_progress(file.size)
+        return replace(info, crc32c=source.crc32c)
 
     async def _upload_over(self, file: StagedFile, there: ObjectInfo) -> ObjectInfo | None:
         """Upload one file whose key is taken, by a writer that never committed or by TensorFlow's own.
@@ -220,7 +282,7 @@ class _Sending:
             )
 
 
-def _manifest(request: SaveRequest, objects: Sequence[ObjectInfo], adopted: Collection[str]) -> Manifest:
+def _manifest(request: SaveRequest, objects: Sequence[ObjectInfo], sending: _Sending) -> Manifest:
     return Manifest(
         step=request.step,
         prefix=request.prefix,
@@ -235,7 +297,8 @@ def _manifest(request: SaveRequest, objects: Sequence[ObjectInfo], adopted: Coll
                 size=each.size,
                 crc32c=_crc(each),
                 version=each.version,
-                adopted=each.key in adopted,
+                adopted=each.key in sending.adopted,
+                digest=sending.digests.get(each.key),
             )
             for each in objects
         ),

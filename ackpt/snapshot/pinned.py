@@ -204,10 +204,13 @@ def _add_handle(graph: tf.Graph, saved: SavedTensor) -> tf.Tensor:
 
 
 def _group(tensors: Sequence[SavedTensor], shard_bytes: int) -> Iterator[tuple[int, ...]]:
-    """Plan the shards of each save op on its own: it is bound to a device, and so are its tensors."""
-    by_op: dict[tf.Operation, list[int]] = {}
+    """Plan the shards of each save op on its own: it is bound to a device, and so are its tensors.
+
+    Frozen variables get shards apart, whose bytes are the same at every save.
+    """
+    by_op: dict[tuple[tf.Operation, bool], list[int]] = {}
     for index, each in enumerate(tensors):
-        by_op.setdefault(each.save_op, []).append(index)
+        by_op.setdefault((each.save_op, each.frozen), []).append(index)
     for indexes in by_op.values():
         for shard in plan_shards([tensors[index].size for index in indexes], shard_bytes):
             yield tuple(indexes[each] for each in shard)

@@ -13,6 +13,9 @@ _STRING_BYTES = 64
 _FIRST_TENSOR = 3
 """The first inputs of a `SaveV2` are the prefix, the names and the slices."""
 
+_NO_UPDATE = frozenset({"AssignVariableOp", "ReadVariableOp", "VarIsInitializedOp", "ResourceGather"})
+"""What uses a variable's handle and does not train it: an initialiser and a restore assign plainly."""
+
 _HARMLESS_STATE = frozenset({"MergeV2Checkpoints", "Placeholder", "PlaceholderWithDefault", "Const"})
 
 
@@ -60,6 +63,23 @@ class SavedTensor:
         while tensor.op.type == "Identity" and not _is_ref(tensor):
             tensor = tensor.op.inputs[0]
         return not _is_ref(tensor) and tensor.op.type in ("ReadVariableOp", "Const")
+
+    @property
+    def frozen(self) -> bool:
+        """Tell whether nothing in the graph updates it but what initialises or restores variables.
+
+        A guess, for the cut of the shards alone: what is plainly assigned while training is taken
+        for frozen, and what the graph hides in functions is not.
+        """
+        tensor = self.tensor
+        while tensor.op.type == "Identity" and not _is_ref(tensor):
+            tensor = tensor.op.inputs[0]
+        if tensor.op.type == "Const":
+            return True
+        if tensor.op.type != "ReadVariableOp":
+            return False
+        handle = tensor.op.inputs[0]
+        return all(op.type in _NO_UPDATE or not op.op_def.is_stateful for op in handle.consumers())
 
 
 def read_saver(graph: tf.Graph, saver: tf.compat.v1.train.Saver) -> tuple[SavedTensor, ...]:

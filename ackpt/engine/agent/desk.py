@@ -148,6 +148,7 @@ class Desk:
             "target": sent.target,
             "already": sent.already,
             "upload_secs": sent.upload_secs,
+            "copied": sent.copied,
         }
 
     def _progressed(self, number: int, size: int) -> None:

@@ -239,6 +239,7 @@ class RemoteRun:
             target=str(answer["target"]),
             already=bool(answer["already"]),
             upload_secs=float(answer["upload_secs"]),
+            copied=int(answer["copied"]),
         )
 
     async def _reach(self) -> Line:
