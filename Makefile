@@ -76,6 +76,12 @@ kill: install  ## Kill the demo's training at 20 random moments, and a saver to 
 bench: install  ## Measure against the peers
 	$(VENV)/bin/python bench/torn.py
 	$(VENV)/bin/python bench/stall.py
+	$(VENV)/bin/python bench/idle.py
+	$(VENV)/bin/python bench/interference.py
+	$(VENV)/bin/python bench/durable.py --rounds 1
+	$(VENV)/bin/python bench/delta.py
+	$(VENV)/bin/python bench/scale.py
+	$(VENV)/bin/python bench/health.py --memory-saves 10000 --server-saves 300
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) $(LATEST) tests/servers/azurite/node_modules demo-run build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,8 +6,8 @@ The real hook saves to a Google Cloud Storage server in a process of its own; th
 the bodies that the server has received, per save after the first one. "everything" is the same hook
 with `copy_unchanged=false`, which sends what TensorFlow's way sends: every byte of every checkpoint.
 The newest checkpoint is fetched, read by plain TensorFlow, and compared with the variables byte for
-byte. "stall" is what the trainer thread pays for a save, "durable" the time from there to the commit;
-the digests that decide on a copy cost the latter. Every way has a process of its own, in turn.
+byte. "stall" is what the trainer thread pays for a save, "durable" the time from the first byte sent
+to the commit; the digests that decide on a copy cost the latter. Every way has a process of its own, in turn.
 What bounds the times: the server, which has one of the cores. Figures are medians.
 Prints a table and, as its last line, one JSON object.
 """
