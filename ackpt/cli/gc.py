@@ -47,12 +47,16 @@ async def _sweep(store: Store, *, delete: bool, older_than: timedelta) -> int:
     backend = store.reliable()
     found = await find_orphans(backend, older_than=older_than)
     for each in found:
-        what = f"upload {each.upload_id} to {each.key}" if each.upload_id is not None else each.key
-        print(f"{what}  {written_size(each.size)}  ({each.reason})")
+        if each.upload_id is None:
+            print(f"{each.key}  {written_size(each.size)}  ({each.reason})")
+        else:
+            print(f"upload {each.upload_id} to {each.key}  size not known  ({each.reason})")
     if delete:
         await remove_orphans(backend, found)
     done = "deleted" if delete else "found; nothing was deleted, --delete does it"
-    print(f"{len(found)} orphans, {written_size(sum(each.size for each in found))}: {done}")
+    objects = [each.size for each in found if each.upload_id is None]
+    uploads = f" and {len(found) - len(objects)} open uploads" if len(objects) < len(found) else ""
+    print(f"{len(found)} orphans, {written_size(sum(objects))}{uploads}: {done}")
     if await is_leased(backend):
         print(
             "a saver is at work, or was within the last "

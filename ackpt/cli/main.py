@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -33,6 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("ackpt").setLevel(logging.DEBUG if chosen.verbose else logging.WARNING)
     try:
         status: int = chosen.run(chosen)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has read enough (`ackpt ls … | head`); what is still buffered goes nowhere, or
+        # the interpreter would complain of it at its end. https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except AckptError as error:
         print(f"ackpt {chosen.command}: {error}", file=sys.stderr)
         return 2 if isinstance(error, InvalidURLError | InvalidOptionError | MissingDependencyError) else 1

@@ -24,7 +24,7 @@ from ackpt.engine.retain import Retainer
 from ackpt.engine.route import Direct
 from ackpt.engine.store import Store
 from ackpt.engine.threads.loop import LoopThread
-from ackpt.errors import StagingLockedError, StorageError, explain
+from ackpt.errors import InvalidOptionError, StagingLockedError, StorageError, explain
 from ackpt.events import Event
 
 _log = logging.getLogger(__name__)
@@ -53,9 +53,14 @@ def restore(
     Raises:
         NotFoundError: `step` is not committed.
         CorruptCheckpointError: checkpoints are there, and none of them is whole.
-        InvalidURLError, InvalidOptionError, UnknownSchemeError: the URL is of no use.
+        InvalidURLError, InvalidOptionError, UnknownSchemeError: the URL is of no use, or `folder` is one.
         BucketNotFoundError, PermissionDeniedError, StorageError: the store cannot be read.
     """
+    if "://" in os.fspath(folder):
+        raise InvalidOptionError(
+            "restore: expected a local folder to fetch into, got a URL "
+            f"({os.fspath(folder).partition('://')[0]}://…); give a path on this machine"
+        )
     store = Store(target)
     second = None if fallback is None else Store(fallback)
 

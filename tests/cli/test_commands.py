@@ -13,10 +13,12 @@ import pytest
 
 from ackpt import Checkpointer, KeepAll
 from ackpt.backends.file import FileBackend
+from ackpt.backends.memory import MemoryBackend
 from ackpt.checkpoint.intent import declare
 from ackpt.cli.main import main
 from ackpt.events import Parked
 from ackpt.testing import FaultScript, On, Stall, inject
+from ackpt.url import StorageURL
 from tests.engine.runs import Pinned, until
 
 Ran = Callable[..., tuple[int, str, str]]
@@ -198,3 +200,36 @@ def test_bad_usage_is_status_2() -> None:
     )
     assert done.returncode == 2
     assert "invalid choice" in done.stderr
+
+
+def test_a_reader_that_has_read_enough_is_no_error(run: Path) -> None:
+    command = [sys.executable, "-m", "ackpt"]
+    with subprocess.Popen(
+        [*command, "ls", str(run)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
+def test_pull_into_a_url_is_refused(run: Path, ackpt: Ran) -> None:
+    status, _, err = ackpt("pull", run, "gs://user:secret@bucket/run")
+    assert status == 2
+    assert "expected a local folder" in err
+    assert "secret" not in err
+
+
+def test_gc_tells_open_uploads_from_bytes(ackpt: Ran) -> None:
+    target = "memory://gc-of-uploads/run"
+
+    async def leave() -> None:
+        store = MemoryBackend.from_url(StorageURL.parse(target))
+        await declare(store, prefix="ckpt-9", writer="w")
+        await store.create_upload("ckpt-9.data")
+
+    asyncio.run(leave())
+    _, out, _ = ackpt("gc", target, "--older-than", "0s")
+    assert "to ckpt-9.data  size not known  (ckpt-9 was never committed" in out
+    assert " and 1 open uploads: found" in out.splitlines()[-1]
