@@ -54,6 +54,58 @@ def test_blocking_work_runs_on_the_workers_of_the_loop(loop: LoopThread) -> None
     assert loop.call(names()) <= {"ackpt test-io-0", "ackpt test-io-1"}
 
 
+def test_calls_that_hang_and_are_given_up_take_no_worker_from_the_others(loop: LoopThread) -> None:
+    ended = threading.Event()
+
+    async def hang_and_work() -> str:
+        for _ in range(5):  # more than there are workers
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await asyncio.to_thread(ended.wait)
+        async with asyncio.timeout(30):
+            return await asyncio.to_thread(lambda: "done")
+
+    try:
+        assert loop.call(hang_and_work()) == "done"
+    finally:
+        ended.set()
+
+
+def test_work_that_waited_for_a_hanging_call_begins_when_that_is_given_up() -> None:
+    pool = WorkerPool(1, name="one")
+    ended, began = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        began.set()
+        ended.wait()
+
+    hanging = pool.submit(hang)
+    waiting = pool.submit(lambda: "done")
+    assert began.wait(30)
+    assert not hanging.cancel()
+    assert waiting.result(30) == "done"
+    ended.set()
+    pool.shutdown()
+
+
+def test_there_are_no_more_workers_than_before_once_the_calls_given_up_have_ended() -> None:
+    pool = WorkerPool(2, name="two")
+    ended = threading.Event()
+    for _ in range(6):
+        began = threading.Event()
+        hanging = pool.submit(lambda began=began: (began.set(), ended.wait()))  # type: ignore[misc]
+        assert began.wait(30)
+        hanging.cancel()
+    ended.set()
+    over = time.monotonic() + 30
+    while len(pool._workers) > 2 and time.monotonic() < over:
+        time.sleep(0.01)
+    assert len(pool._workers) == 2
+    assert {each.result(30) for each in [pool.submit(lambda: 1) for _ in range(20)]} == {1}
+    assert len(pool._workers) == 2
+    pool.shutdown()
+
+
 def test_stopping_twice_does_nothing_and_what_is_submitted_then_is_refused(loop: LoopThread) -> None:
     loop.stop()
     loop.stop()
