@@ -79,6 +79,7 @@ bench: install  ## Measure against the peers
 	$(VENV)/bin/python bench/idle.py
 	$(VENV)/bin/python bench/interference.py
 	$(VENV)/bin/python bench/durable.py --rounds 1
+	$(VENV)/bin/python bench/latency.py --rounds 1
 	$(VENV)/bin/python bench/delta.py
 	$(VENV)/bin/python bench/scale.py
 	$(VENV)/bin/python bench/health.py --memory-saves 10000 --server-saves 300

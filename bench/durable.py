@@ -152,23 +152,10 @@ def _note_trigger(hook: Any, clock: _Clock, *, ends: bool) -> None:
 
 @contextmanager
 def _gcs(rate_bytes: int | None) -> Iterator[str]:
-    """Run a server in a process of its own, its objects in memory where there is such a filesystem."""
-    where = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    with tempfile.TemporaryDirectory(prefix="ackpt-durable-gcs-", dir=where) as folder:
-        rate = [] if rate_bytes is None else ["--rate", str(rate_bytes)]
-        server = subprocess.Popen(
-            [sys.executable, "-m", "tests.servers.gcs", "--bucket", "bench", "--folder", folder, *rate],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            assert server.stdout is not None
-            url = server.stdout.readline().strip()
-            yield f"gs://bench/run?endpoint={url}&anonymous=true"
-        finally:
-            server.terminate()
-            server.wait(30)
+    from bench.link import run_url, server
+
+    with server(rate_bytes) as endpoint:
+        yield run_url(endpoint, "run")
 
 
 def main() -> None:
