@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ackpt.engine import send
 from tests.crash.exhaust import Death, die_everywhere
 from tests.crash.mistakes import ORDER_IN_THE_STORE, ORDER_ON_THE_DISK
 from tests.crash.promises import BrokenPromise
@@ -58,6 +59,23 @@ def test_a_death_at_any_moment_of_a_save_loses_nothing(world: World) -> None:
         world, lambda kill_at: world.train(2, kill_at=kill_at), lambda: come_back(world), deaths=tuple(Death)
     )
     assert deaths > 150
+
+
+def test_a_death_at_any_moment_of_a_save_that_copies_loses_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(send, "WORTH_BYTES", 1)  # the graph description is the same at every step
+    world.train(1)
+    copies: list[str] = []
+
+    def train(kill_at: int | None) -> bool:
+        killed = world.train(2, kill_at=kill_at)
+        copies.extend(request.outcome for request in world.run.script.requests("copy"))
+        return killed
+
+    deaths = die_everywhere(world, train, lambda: come_back(world), deaths=tuple(Death))
+    assert deaths > 150
+    assert {"done", "SimulatedCrash"} <= set(copies)  # and deaths before, in and behind it
 
 
 def test_a_death_at_any_moment_of_the_first_start_loses_nothing(world: World) -> None:
