@@ -61,7 +61,7 @@ check: install  ## Lint, format, types, and which room may import which
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
-	$(VENV)/bin/lint-imports --no-logo
+	$(VENV)/bin/lint-imports --no-logo --no-cache
 
 demo: install  ## Train, be killed in the middle of a save, resume, evaluate; URL=… for another target
 	$(VENV)/bin/python -m demo --url '$(URL)'
