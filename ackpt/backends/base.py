@@ -3,19 +3,19 @@
 A backend moves bytes and translates errors. It never retries, logs, bounds concurrency or caches:
 the core does each of these once, for all of them.
 Capability is a type: `Backend` is enough to be used; `MultipartBackend` uploads large objects in
-parts; `CopyingBackend` copies inside its store; `SingleWriter` marks a store whose conditions are not
-atomic.
+parts; `CopyingBackend` copies inside its store; `BulkDeletingBackend` deletes many objects in one
+request; `SingleWriter` marks a store whose conditions are not atomic.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from ackpt.errors import AlreadyExistsError, ConditionFailedError
+from ackpt.errors import AlreadyExistsError, ConditionFailedError, StorageError
 from ackpt.url import StorageURL
 
 
@@ -295,4 +295,23 @@ class CopyingBackend(Backend):
             NotFoundError: `source` is not there, or no longer in that version.
             AlreadyExistsError, ConditionFailedError: `condition` does not hold; nothing changed.
             PermissionDeniedError, StorageFullError, TransientError.
+        """
+
+
+class BulkDeletingBackend(Backend):
+    """Be a backend that deletes many objects in one request."""
+
+    delete_limit: int
+    """How many keys one request takes, at least 1."""
+
+    @abstractmethod
+    async def delete_many(self, keys: Sequence[str]) -> Mapping[str, StorageError]:
+        """Delete the objects under `keys`, 1 to `delete_limit` of them, in any order; absent is success.
+
+        Returns the keys that were not deleted, each with its error; so an empty mapping is success.
+        A request that was cut short has deleted any of them.
+
+        Raises:
+            UnsupportedError: the store does not know such requests; nothing was deleted.
+            BucketNotFoundError, PermissionDeniedError, TransientError: the request as a whole failed.
         """

@@ -7,7 +7,7 @@ survives the process.
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Self
@@ -16,6 +16,7 @@ from crc32c import crc32c
 
 from ackpt.backends.base import (
     Body,
+    BulkDeletingBackend,
     Condition,
     CopyingBackend,
     MultipartBackend,
@@ -37,6 +38,9 @@ from ackpt.url import StorageURL
 
 MEMORY_LIMITS: Final = PartLimits(min_part_bytes=1, max_part_bytes=5 * GiB, max_parts=10_000)
 """Small at the lower end, so that tests can send many parts; those of S3 and GCS at the upper."""
+
+MEMORY_DELETE_LIMIT: Final = 1000
+"""That of S3; nothing in memory asks for one."""
 
 _BLOCK_BYTES: Final = 128 * KiB
 
@@ -109,7 +113,7 @@ class MemoryStore:
 _stores: dict[str, MemoryStore] = {}
 
 
-class MemoryBackend(MultipartBackend, CopyingBackend):
+class MemoryBackend(MultipartBackend, CopyingBackend, BulkDeletingBackend):
     """Be the objects below `memory://name/path`; two backends on one name see the same objects."""
 
     def __init__(
@@ -118,6 +122,7 @@ class MemoryBackend(MultipartBackend, CopyingBackend):
         """Use `store` (a new one of its own without it); `limits` may be tightened for a test."""
         self.store = MemoryStore() if store is None else store
         self.limits = limits
+        self.delete_limit = MEMORY_DELETE_LIMIT
         self._base = f"{path}/" if path else ""
 
     @classmethod
@@ -160,6 +165,12 @@ class MemoryBackend(MultipartBackend, CopyingBackend):
     async def delete(self, key: str) -> None:
         """Delete the object; see `Backend.delete`."""
         self.store.objects.pop(self.name_of(key), None)
+
+    async def delete_many(self, keys: Sequence[str]) -> Mapping[str, StorageError]:
+        """Delete the objects, all at the same moment; see `BulkDeletingBackend.delete_many`."""
+        for name in [self.name_of(key) for key in keys]:
+            self.store.objects.pop(name, None)
+        return {}
 
     async def copy(self, source: ObjectInfo, key: str, *, condition: Condition | None = None) -> ObjectInfo:
         """Copy one version of an object; see `CopyingBackend.copy`.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import aclosing
-from functools import partial
 
 from ackpt.backends.base import Backend
 from ackpt.checkpoint.catalog import read_object
@@ -16,13 +15,11 @@ from ackpt.checkpoint.commit import find_committed
 from ackpt.checkpoint.manifest import SUFFIX, Manifest, is_named
 from ackpt.errors import CorruptCheckpointError, NotFoundError
 from ackpt.transfer.body import BytesBody
-from ackpt.transfer.fan_out import fan_out
+from ackpt.transfer.deletion import delete_all
 
 _log = logging.getLogger(__name__)
 
 TOMBSTONE_SUFFIX = ".deleted.json"
-
-_AT_ONCE = 8
 
 
 async def delete_checkpoint(backend: Backend, manifest: Manifest) -> None:
@@ -80,6 +77,5 @@ async def _bury(backend: Backend, manifest: Manifest, tombstone: str) -> None:
     mine = {each.key for each in manifest.objects if not each.adopted}
     if index in mine:
         await backend.delete(index)
-    others = sorted(mine - {index})
-    await fan_out([partial(backend.delete, key) for key in others], limit=_AT_ONCE)
+    await delete_all(backend, sorted(mine - {index}))
     await backend.delete(tombstone)

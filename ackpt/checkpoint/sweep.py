@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from functools import partial
+from typing import Final, Literal
 
 from ackpt.backends.base import Backend, MultipartBackend, ObjectInfo, UploadInfo
 from ackpt.checkpoint.delete import TOMBSTONE_SUFFIX
@@ -23,6 +24,10 @@ from ackpt.checkpoint.lease import is_leased
 from ackpt.checkpoint.manifest import SUFFIX as MANIFEST_SUFFIX
 from ackpt.checkpoint.manifest import split_prefix
 from ackpt.errors import NotFoundError
+from ackpt.transfer.deletion import delete_all
+from ackpt.transfer.fan_out import fan_out
+
+_AT_ONCE: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,13 +111,15 @@ async def remove_orphans(backend: Backend, found: Sequence[Orphan]) -> None:
     """Remove `found`: uploads, then objects, the intents and tombstones that account for them last.
 
     Raises:
-        StorageError: one could not be removed; the others after it are left for the next sweep.
+        StorageError: one could not be removed; what was not is left for the next sweep.
     """
-    for each in sorted(found, key=lambda o: o.key.endswith((INTENT_SUFFIX, TOMBSTONE_SUFFIX))):
-        if each.upload_id is None:
-            await backend.delete(each.key)
-        elif isinstance(backend, MultipartBackend):
-            await _abort(backend, each.key, each.upload_id)
+    uploads = [(each.key, each.upload_id) for each in found if each.upload_id is not None]
+    keys = [each.key for each in found if each.upload_id is None]
+    accounts = {key for key in keys if key.endswith((INTENT_SUFFIX, TOMBSTONE_SUFFIX))}
+    if isinstance(backend, MultipartBackend):
+        await fan_out([partial(_abort, backend, *each) for each in uploads], limit=_AT_ONCE)
+    await delete_all(backend, [key for key in keys if key not in accounts])
+    await delete_all(backend, sorted(accounts))
 
 
 async def abort_uploads(backend: Backend, prefix: str) -> None:
@@ -125,8 +132,7 @@ async def abort_uploads(backend: Backend, prefix: str) -> None:
         return
     async with aclosing(backend.list_uploads(prefix)) as listing:
         found = [info async for info in listing if _is_below(prefix, info.key) and _is_plain(info.key)]
-    for info in found:
-        await _abort(backend, info.key, info.upload_id)
+    await fan_out([partial(_abort, backend, info.key, info.upload_id) for info in found], limit=_AT_ONCE)
 
 
 async def _abort(backend: MultipartBackend, key: str, upload_id: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Self
 
 from ackpt.backends.base import (
     Backend,
     Body,
+    BulkDeletingBackend,
     Condition,
     CopyingBackend,
     MultipartBackend,
@@ -19,7 +20,7 @@ from ackpt.backends.base import (
     Upload,
     UploadInfo,
 )
-from ackpt.errors import InvalidURLError
+from ackpt.errors import InvalidURLError, StorageError
 from ackpt.testing.faults import Request
 from ackpt.testing.script import Script
 from ackpt.transfer.abilities import able_as
@@ -34,6 +35,7 @@ def inject(inner: Backend, script: Script) -> FaultyBackend:
         {
             MultipartBackend: FaultyMultipartBackend,
             CopyingBackend: FaultyCopyingBackend,
+            BulkDeletingBackend: FaultyBulkDeletingBackend,
             SingleWriter: _FaultySingleWriter,
         },
     )
@@ -146,6 +148,21 @@ class FaultyCopyingBackend(FaultyBackend, CopyingBackend):
         """Pass on; see `CopyingBackend.copy`. The key in the log is that of the copy."""
         request = Request(operation="copy", key=key, condition=condition)
         return await self.script.perform(request, lambda _: self.inner.copy(source, key, condition=condition))
+
+
+class FaultyBulkDeletingBackend(FaultyBackend, BulkDeletingBackend):
+    """Pass deletions of many on too."""
+
+    inner: BulkDeletingBackend
+
+    def __init__(self, inner: BulkDeletingBackend, script: Script) -> None:
+        super().__init__(inner, script)
+        self.delete_limit = inner.delete_limit
+
+    async def delete_many(self, keys: Sequence[str]) -> Mapping[str, StorageError]:
+        """Pass on; see `BulkDeletingBackend.delete_many`. The key in the log is the first."""
+        request = Request(operation="delete_many", key=keys[0])
+        return await self.script.perform(request, lambda _: self.inner.delete_many(keys))
 
 
 class _FaultySingleWriter(FaultyBackend, SingleWriter):

@@ -10,7 +10,7 @@ orphans (`list_uploads`) finds it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Final, Self, TypeVar
@@ -18,6 +18,7 @@ from typing import Final, Self, TypeVar
 from ackpt.backends.base import (
     Backend,
     Body,
+    BulkDeletingBackend,
     Condition,
     CopyingBackend,
     MultipartBackend,
@@ -66,6 +67,7 @@ def reliable(backend: Backend, retry: Retry) -> Backend:
         {
             MultipartBackend: _ReliableMultipart,
             CopyingBackend: _ReliableCopying,
+            BulkDeletingBackend: _ReliableBulkDeleting,
             SingleWriter: _ReliableSingleWriter,
         },
     )
@@ -309,6 +311,35 @@ class _ReliableCopying(_ReliableBackend, CopyingBackend):
                 return known
 
             return await holds(self.inner, key, size=source.size, checksum=checksum, moved=watch.pulse)
+
+
+class _ReliableBulkDeleting(_ReliableBackend, BulkDeletingBackend):
+    """Be reliable with deletions of many, too."""
+
+    inner: BulkDeletingBackend
+
+    def __init__(self, inner: BulkDeletingBackend, retry: Retry) -> None:
+        super().__init__(inner, retry)
+        self.delete_limit = inner.delete_limit
+
+    async def delete_many(self, keys: Sequence[str]) -> Mapping[str, StorageError]:
+        """Delete the objects; what failed for a passing reason, and only that, is asked for again."""
+        left = list(keys)
+        failed: dict[str, StorageError] = {}
+
+        async def attempt() -> None:
+            errors = await self.inner.delete_many(left)
+            left.clear()
+            for key, error in errors.items():
+                if isinstance(error, TransientError):
+                    left.append(key)
+                else:
+                    failed[key] = error
+            if left:
+                raise errors[left[0]]
+
+        await self._again(attempt, what=f"delete of {keys[0]} and {len(keys) - 1} more")
+        return failed
 
 
 class _ReliableSingleWriter(_ReliableBackend, SingleWriter):

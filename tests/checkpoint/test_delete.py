@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -58,7 +59,8 @@ async def test_only_what_the_manifest_names_is_deleted() -> None:
     assert await keys(backend) == foreign | {each.key for each in many(50).objects} | {many(50).key}
 
 
-async def test_a_kill_at_any_request_leaves_no_holes_and_the_next_start_finishes() -> None:
+@pytest.mark.parametrize("at_once", [1, 4, 1000])
+async def test_a_kill_at_any_request_leaves_no_holes_and_the_next_start_finishes(at_once: int) -> None:
     class Kill(Fault):
         async def before(self, request: Request) -> None:
             raise Killed
@@ -71,6 +73,7 @@ async def test_a_kill_at_any_request_leaves_no_holes_and_the_next_start_finishes
     while True:
         for fault in (Kill(), KillLate()):
             backend = MemoryBackend()
+            backend.delete_limit = at_once
             await put_checkpoint(backend, many())
             script = FaultScript(On(fault=fault, skip=requests))
             try:
@@ -86,7 +89,8 @@ async def test_a_kill_at_any_request_leaves_no_holes_and_the_next_start_finishes
         if script.unused:
             break
         requests += 1
-    assert requests == len(many().objects) + 3
+    index_and_accounts = 4
+    assert requests == index_and_accounts + math.ceil((len(many().objects) - 1) / at_once)
 
 
 async def test_a_step_that_was_saved_again_since_is_kept() -> None:

@@ -52,6 +52,7 @@ class World:
         self.disk = Disk(root / "disk", self.machine)
         self.run = Run()
         self.store = self.run.store
+        self.store.delete_limit = 1  # a store may die in the middle of a longer deletion, too
         self._promises = Promises(self._objects, content)
         self._staged: set[int] = set()
         self._sent: Counter[str] = Counter()

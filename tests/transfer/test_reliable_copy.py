@@ -11,6 +11,7 @@ import pytest
 
 from ackpt.backends.base import (
     Backend,
+    BulkDeletingBackend,
     CopyingBackend,
     IfAbsent,
     IfVersion,
@@ -48,7 +49,7 @@ async def put(backend: Backend, key: str, data: bytes = DATA) -> ObjectInfo:
     return await backend.put(key, BytesBody(data))
 
 
-ABILITIES = (MultipartBackend, CopyingBackend, SingleWriter)
+ABILITIES = (MultipartBackend, CopyingBackend, BulkDeletingBackend, SingleWriter)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_what_a_backend_is_able_to_do_stays_its_type(retry: Retry, abilities: Se
         Backend.__abstractmethods__, *(getattr(a, "__abstractmethods__", ()) for a in abilities)
     )
     bases = (*abilities, *(() if any(issubclass(a, Backend) for a in abilities) else (Backend,)))
-    made = type("Made", bases, dict.fromkeys(names, MemoryBackend.put) | {"limits": MemoryBackend().limits})()
+    made = type("Made", bases, dict.fromkeys(names, MemoryBackend.put) | {"limits": 1, "delete_limit": 1})()
     for wrapped in [reliable(made, retry), inject(made, FaultScript())]:
         assert [kind for kind in ABILITIES if isinstance(wrapped, kind)] == list(abilities)
         again = reliable(wrapped, retry)
