@@ -6,6 +6,7 @@ A record is written after what it speaks of is on the disk.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -16,9 +17,15 @@ from pathlib import Path
 from ackpt.checkpoint.fence import Claim
 from ackpt.checkpoint.manifest import check_key, make_prefix, read_crc32c, split_prefix
 from ackpt.checkpoint.staged import StagedFile
+from ackpt.errors import StagingError
 from ackpt.transfer.checksum import crc32c_of_file
 
 _VERSION = 1
+
+_NOT_THERE = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG}
+)
+"""What says that there is no such file, and not that it cannot be read just now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +56,7 @@ class Journal:
             OSError: it cannot be opened.
         """
         self._path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             os.ftruncate(self._fd, path.read_bytes().rfind(b"\n") + 1)
         except BaseException:
@@ -112,18 +119,40 @@ def read_journal(path: Path, files: Path) -> JournalState | None:
     `files` is the folder with the staged files. Reading ends at the first record that is damaged,
     of another version, names anything outside of `files` (also by a link), or a file that is not
     there in the recorded size: what came before is true, the rest is not used.
+
+    Raises:
+        StagingError: it, or a file that it tells of, cannot be read just now (no file descriptor is
+            free, say, or the disk errs): nothing is known of the save, least of all that it is of no use.
     """
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]
-    except OSError:
-        return None
-    reading = _Reading(Path(os.path.realpath(files)))
-    for line in lines:
-        try:
-            reading.take(json.loads(line))
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError, OSError):
-            return reading.state(files, damaged=True)
+        lines = _read_file(path).split(b"\n")[:-1]
+        reading = _Reading(Path(os.path.realpath(files.parent)) / files.name)
+        for line in lines:
+            try:
+                reading.take(json.loads(line))
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+                return reading.state(files, damaged=True)
+    except OSError as error:
+        raise StagingError(
+            f"what lies staged in {path.parent} cannot be read now ({error.strerror}); it was left as it is: "
+            "try again, or move that folder away to go on without it"
+        ) from error
     return reading.state(files, damaged=False)
+
+
+def _read_file(path: Path) -> bytes:
+    """Read a file that is none of somebody else's behind a link, and no pipe; nothing where there is none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return b""
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        return b""
+    with open(fd, "rb") as file:
+        return file.read()
 
 
 class _Reading:
@@ -192,7 +221,12 @@ def _beginning(record: Mapping[str, object]) -> tuple[int, str, Mapping[str, flo
 
 
 def _size(path: Path, expected: object) -> int:
-    status = os.lstat(path)
+    try:
+        status = os.lstat(path)
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            raise ValueError(f"{path} is not there") from error
+        raise
     if os.path.realpath(path) != str(path) or not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{path} is a link or not a file")
     if type(expected) is not int or status.st_size != expected:

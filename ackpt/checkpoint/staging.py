@@ -55,7 +55,11 @@ class StagedSave:
         return Journal(self.journal_path)
 
     def read(self) -> JournalState | None:
-        """Return what the journal tells, None where it tells nothing; blocking."""
+        """Return what the journal tells, None where it tells nothing; blocking.
+
+        Raises:
+            StagingError: it cannot be read just now.
+        """
         return read_journal(self.journal_path, self.files)
 
     def remove(self) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ackpt.checkpoint.journal import Journal, JournalState, read_journal
 from ackpt.checkpoint.staged import StagedFile
+from ackpt.errors import StagingError
 from tests.checkpoint.manifests import CLAIM
 
 NEWER = replace(CLAIM, attempt=2, writer="w2")
@@ -174,6 +175,67 @@ def test_a_file_that_is_not_as_it_was_recorded_makes_the_save_count_as_not_stage
     assert state is not None
     assert not state.staged
     assert state.uploads.keys() <= {"ckpt-5.data"}
+
+
+def test_a_journal_that_cannot_be_read_just_now_is_not_one_that_says_nothing(
+    tmp_path: Path, files: Path
+) -> None:
+    """Real event: a process without a free file descriptor took staged saves for empty, and removed them."""
+    path = write(tmp_path, files)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open("/dev/null", os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        with pytest.raises(StagingError, match="it was left as it is: try again"):
+            read_journal(path, files)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    state = read_journal(path, files)
+    assert state is not None
+    assert state.staged
+
+
+def linked_journal(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to(path.with_name("elsewhere"))
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def folder_of_its_name(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("damage", [linked_journal, pipe, folder_of_its_name])
+def test_a_journal_that_is_no_plain_file_says_nothing(
+    tmp_path: Path, files: Path, damage: Callable[[Path], None]
+) -> None:
+    path = write(tmp_path, files)
+    damage(path)
+    assert read_journal(path, files) is None
+
+
+def test_a_journal_is_never_written_through_a_link(tmp_path: Path, files: Path) -> None:
+    path = write(tmp_path, files)
+    linked_journal(path)
+    path.with_name("elsewhere").write_text("a file of somebody's, without an end of line")
+    with pytest.raises(OSError, match="symbolic links"):
+        Journal(path)
+    assert path.with_name("elsewhere").read_text().endswith("line")
+
+
+def test_files_behind_a_link_count_as_not_staged(tmp_path: Path, files: Path) -> None:
+    path = write(tmp_path, files)
+    files.rename(tmp_path / "elsewhere")
+    files.symlink_to(tmp_path / "elsewhere")
+    state = read_journal(path, files)
+    assert state is not None
+    assert not state.staged
 
 
 BEGIN = {"record": "begin", "version": 1, "step": 5, "prefix": "ckpt-5", "metrics": {}}
