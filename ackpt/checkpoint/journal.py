@@ -41,6 +41,8 @@ class JournalState:
     files: tuple[StagedFile, ...] = ()
     uploads: Mapping[str, str] = field(default_factory=dict)
     claim: Claim | None = None
+    heirs: frozenset[str] = frozenset()
+    """Writers that have taken the save over since, or were about to."""
     staged: bool = False
     damaged: bool = False
     """Something in the middle of it, or a file that it tells of, is not as it was written."""
@@ -68,11 +70,11 @@ class Journal:
         self._append(
             {"record": "begin", "version": _VERSION, "step": step, "prefix": prefix, "metrics": dict(metrics)}
         )
-        self.add_claim(claim)
-
-    def add_claim(self, claim: Claim) -> None:
-        """Record under which claim on the run the checkpoint may be committed; the last one counts."""
         self._append({"record": "claim", **claim.to_document()})
+
+    def add_heir(self, writer: str) -> None:
+        """Record who is about to claim the run, and will then be free to commit the checkpoint, too."""
+        self._append({"record": "heir", "writer": writer})
 
     def add_file(self, file: StagedFile) -> None:
         """Make a finished file durable, then record it, with its checksum: disks err, too."""
@@ -164,6 +166,7 @@ class _Reading:
         self._files: dict[str, tuple[int, int]] = {}
         self._uploads: dict[str, str] = {}
         self._claim: Claim | None = None
+        self._heirs: set[str] = set()
         self._staged = False
 
     def take(self, record: dict[str, object]) -> None:
@@ -172,6 +175,8 @@ class _Reading:
             self._begin = _beginning(record)
         elif kind == "claim":
             self._claim = Claim.from_document(record)
+        elif kind == "heir":
+            self._heirs.add(_text(record["writer"]))
         elif kind == "file":
             key = self._key(record)
             self._files[key] = (
@@ -199,6 +204,7 @@ class _Reading:
             ),
             uploads=self._uploads,
             claim=self._claim,
+            heirs=frozenset(self._heirs),
             staged=self._staged,
             damaged=damaged,
         )

@@ -18,8 +18,8 @@ import os
 import re
 import shutil
 import weakref
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -167,7 +167,7 @@ class StagingFolder:
             _log.warning("the staging folder %s was removed; it is made again", self.folder)
             self.unlock()
             self.lock()
-        try:
+        with staging_errors(f"{prefix} cannot be staged", self.folder):
             save = StagedSave(self._make(prefix))
             try:
                 save.files.mkdir(mode=0o700)
@@ -180,12 +180,6 @@ class StagingFolder:
             except BaseException:
                 save.remove()
                 raise
-        except OSError as error:
-            what = f"{prefix} cannot be staged in {self.folder} ({error.strerror})"
-            elsewhere = f"set staging_dir or ${ROOT_VARIABLE} to a folder"
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageFullError(f"{what}; make room there, or {elsewhere} with enough") from error
-            raise StagingError(f"{what}; {elsewhere} that this user can write to") from error
         return save, journal
 
     def saves(self) -> list[StagedSave]:
@@ -229,6 +223,24 @@ class StagingFolder:
                 number += 1
             else:
                 return folder
+
+
+@contextmanager
+def staging_errors(what: str, folder: Path) -> Iterator[None]:
+    """Translate what the operating system says when `what` is to be done in `folder`.
+
+    Raises:
+        StorageFullError: no room left on its disk.
+        StagingError: anything else.
+    """
+    try:
+        yield
+    except OSError as error:
+        what = f"{what} in {folder} ({error.strerror})"
+        elsewhere = f"set staging_dir or ${ROOT_VARIABLE} to a folder"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFullError(f"{what}; make room there, or {elsewhere} with enough") from error
+        raise StagingError(f"{what}; {elsewhere} that this user can write to") from error
 
 
 def _make_durably(folder: Path) -> None:

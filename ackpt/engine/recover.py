@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 from ackpt.checkpoint.fence import Claim
 from ackpt.checkpoint.journal import Journal, JournalState
 from ackpt.checkpoint.manifest import Manifest, split_prefix
 from ackpt.checkpoint.staged import StagedFile
-from ackpt.checkpoint.staging import StagedSave, StagingFolder
+from ackpt.checkpoint.staging import StagedSave, StagingFolder, staging_errors
 from ackpt.engine.fallback import Fetch
 from ackpt.engine.overlap import Phase
 from ackpt.engine.pipeline import Pipeline
@@ -31,6 +32,9 @@ async def finish_leftovers(
     `newest` is the highest committed step and `claim` who holds the run now: staged work of a
     writer that has been replaced since is not committed. What fails again stays where it is, with
     a warning.
+
+    Raises:
+        StagingError, StorageFullError: what lies there cannot be read, written to or removed.
     """
     leftovers = await _read(staging, name)
     chosen = to_finish(leftovers, newest, claim)
@@ -41,17 +45,26 @@ async def finish_leftovers(
                 await pipeline.abort_leftover(state)
             await asyncio.to_thread(save.remove)
     for save, state in chosen:
-        request = await asyncio.to_thread(_open, save, state, asyncio.get_running_loop().create_future())
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        with staging_errors(f"{state.prefix} cannot be finished", save.folder):
+            request = await asyncio.to_thread(_open, save, replace(state, claim=claim or state.claim), future)
         _log.warning("step %d was staged by an earlier process and is being finished", state.step)
         pipeline.start(request)
         await request.outcome
 
 
-async def adopt_leftovers(staging: StagingFolder, *, name: str, claim: Claim) -> None:
-    """Let what could not be finished be finished later, under this process's claim."""
+async def adopt_leftovers(staging: StagingFolder, *, name: str, writer: str) -> None:
+    """Let what could not be finished be finished later by `writer`, who is about to claim the run.
+
+    That is written down before the claim: a process that dies between the two loses nothing.
+
+    Raises:
+        StagingError, StorageFullError: it cannot be written down.
+    """
     for save, state in await _read(staging, name):
         if state is not None:
-            await asyncio.to_thread(_add_claim, save, claim)
+            with staging_errors(f"{state.prefix} cannot be taken over", save.folder):
+                await asyncio.to_thread(_add_heir, save, writer)
 
 
 async def stage_copy(
@@ -92,15 +105,26 @@ def to_finish(
 ) -> list[Leftover]:
     """Return the leftovers worth finishing, oldest first: whole, newer than `newest`, of the same claim.
 
-    Of two of one step the first in the list counts.
+    Where somebody has deleted the claim, and not the run, those of the latest one count. Of two of
+    one step the first in the list counts.
     """
+    if claim is None and newest is None:
+        return []  # the run is gone, and what was staged for it with it
+    latest = max((state.claim.attempt for _, state in leftovers if state and state.claim), default=0)
     chosen: dict[int, Leftover] = {}
     for save, state in leftovers:
-        if state is None or not state.staged or state.claim is None or state.claim != claim:
+        if state is None or not state.staged or state.claim is None:
+            continue
+        if not _is_held(state, claim) or (claim is None and state.claim.attempt < latest):
             continue
         if newest is None or state.step > newest:
             chosen.setdefault(state.step, (save, state))
     return [chosen[step] for step in sorted(chosen)]
+
+
+def _is_held(state: JournalState, claim: Claim | None) -> bool:
+    """Tell whether the writer that holds the run by `claim` may commit what is staged."""
+    return claim is None or state.claim == claim or claim.writer in state.heirs
 
 
 async def _read(staging: StagingFolder, name: str) -> list[tuple[StagedSave, JournalState | None]]:
@@ -117,9 +141,15 @@ def _log_discarded(state: JournalState, newest: int | None, claim: Claim | None)
         )
     elif not state.staged:
         _log.info("step %d was not wholly staged when its process ended; it is removed", state.step)
-    elif state.claim is not None and state.claim == claim:
+    elif newest is not None and state.step <= newest:
+        _log.debug(
+            "step %d is not newer than what is committed; what lies staged of it is removed", state.step
+        )
+    elif claim is None and newest is None:
+        _log.warning("step %d was staged for a run of which nothing is left; it is removed", state.step)
+    elif _is_held(state, claim):
         _log.debug("step %d was staged more than once; a copy is removed", state.step)
-    elif newest is None or state.step > newest:
+    else:
         _log.warning(
             "step %d was staged by a writer that another one has replaced since; it is removed", state.step
         )
@@ -157,9 +187,9 @@ def _journal(journal: Journal, save: StagedSave, manifest: Manifest) -> None:
     journal.mark_staged(save.files)
 
 
-def _add_claim(save: StagedSave, claim: Claim) -> None:
+def _add_heir(save: StagedSave, writer: str) -> None:
     journal = save.open_journal()
     try:
-        journal.add_claim(claim)
+        journal.add_heir(writer)
     finally:
         journal.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
@@ -15,6 +16,8 @@ from ackpt.checkpoint.staging import StagedSave
 from ackpt.engine.overlap import Phase
 from ackpt.events import Outcome
 from ackpt.snapshot.base import Snapshot
+
+_log = logging.getLogger(__name__)
 
 
 class FileStream:
@@ -91,11 +94,28 @@ class SaveRequest:
         self.uploads.update(seal.open_all(self.sealed_uploads))
 
     async def record(self, key: str, upload_id: str) -> None:
-        """Journal an upload that was begun."""
+        """Journal an upload that was begun, so far as the disk takes it.
+
+        One that is full is no reason not to send: it is the commit that makes room there.
+        """
         self.uploads[key] = upload_id
         async with self.journal_turn:
-            if self.journal is not None and self.seal is not None:
-                await asyncio.to_thread(self.journal.add_upload, key, self.seal.close(upload_id))
+            await self.journal_upload(key)
+
+    async def journal_upload(self, key: str) -> None:
+        """Write an upload down; the caller has the journal's turn."""
+        if self.journal is None or self.seal is None:
+            return
+        try:
+            await asyncio.to_thread(self.journal.add_upload, key, self.seal.close(self.uploads[key]))
+        except OSError as error:
+            self.seal = None
+            _log.warning(
+                "the uploads of step %d cannot be written down any more (%s): if this process dies, they "
+                "begin anew",
+                self.step,
+                error.strerror,
+            )
 
     async def close_journal(self) -> None:
         """Close the journal; idempotent."""

@@ -133,8 +133,9 @@ class OwnRun:
             newest=self.retainer.newest,
             claim=await read_claim(self._store.reliable()),
         )
-        claim = await claim_run(self._store.reliable(), writer=uuid.uuid4().hex)
-        await adopt_leftovers(self._staging, name=self._name, claim=claim)
+        writer = uuid.uuid4().hex
+        await adopt_leftovers(self._staging, name=self._name, writer=writer)
+        claim = await claim_run(self._store.reliable(), writer=writer)
         await self.retainer.catch_up_state(self._store.reliable())
         self._take(pipeline, claim)
         return claim

@@ -6,7 +6,6 @@ import json
 import os
 import resource
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,6 @@ from ackpt.checkpoint.journal import Journal, JournalState, read_journal
 from ackpt.checkpoint.staged import StagedFile
 from ackpt.errors import StagingError
 from tests.checkpoint.manifests import CLAIM
-
-NEWER = replace(CLAIM, attempt=2, writer="w2")
 
 
 @pytest.fixture
@@ -65,16 +62,18 @@ def test_the_journal_is_readable_by_its_owner_alone(tmp_path: Path, files: Path)
     assert write(tmp_path, files).stat().st_mode & 0o777 == 0o600
 
 
-def test_the_last_claim_and_the_last_upload_of_a_key_count(tmp_path: Path, files: Path) -> None:
+def test_every_heir_and_the_last_upload_of_a_key_count(tmp_path: Path, files: Path) -> None:
     path = write(tmp_path, files)
     journal = Journal(path)
-    journal.add_claim(NEWER)
+    journal.add_heir("w2")
+    journal.add_heir("w3")
     journal.add_upload("ckpt-5.data", "u2")
     journal.close()
     journal.close()
     state = read_journal(path, files)
     assert state is not None
-    assert (state.claim, state.uploads, state.staged) == (NEWER, {"ckpt-5.data": "u2"}, True)
+    assert (state.claim, state.heirs) == (CLAIM, {"w2", "w3"})
+    assert (state.uploads, state.staged) == ({"ckpt-5.data": "u2"}, True)
 
 
 def test_every_torn_end_reads_as_the_records_before_it(tmp_path: Path, files: Path) -> None:
@@ -102,17 +101,17 @@ def test_every_torn_end_reads_as_the_records_before_it(tmp_path: Path, files: Pa
 def test_a_process_that_goes_on_after_a_torn_end_does_not_spoil_what_it_adds(
     tmp_path: Path, files: Path
 ) -> None:
-    """Real event: killed while an upload was being recorded; the next process records its claim."""
+    """Real event: killed while an upload was being recorded; the next process records itself."""
     path = write(tmp_path, files)
     with path.open("ab") as file:
         file.write(b'{"record": "upload", "key": "ckp')
     journal = Journal(path)
-    journal.add_claim(NEWER)
+    journal.add_heir("w2")
     journal.close()
     state = read_journal(path, files)
     assert state is not None
     assert state.staged
-    assert state.claim == NEWER
+    assert state.heirs == {"w2"}
 
 
 def test_a_record_that_the_disk_had_no_room_for_does_not_spoil_the_next(tmp_path: Path, files: Path) -> None:
@@ -125,12 +124,12 @@ def test_a_record_that_the_disk_had_no_room_for_does_not_spoil_the_next(tmp_path
             journal.add_upload("ckpt-5/nested", "u2")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    journal.add_claim(NEWER)
+    journal.add_heir("w2")
     journal.close()
     state = read_journal(path, files)
     assert state is not None
     assert state.staged
-    assert (state.claim, state.uploads) == (NEWER, {"ckpt-5.data": "u1"})
+    assert (state.heirs, state.uploads) == ({"w2"}, {"ckpt-5.data": "u1"})
 
 
 def test_without_a_journal_there_is_nothing(tmp_path: Path, files: Path) -> None:

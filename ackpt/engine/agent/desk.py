@@ -208,7 +208,6 @@ class _Handed:
         async with request.journal_turn:
             if request.outcome.done():  # it has been sent meanwhile
                 return
-            request.journal = journal = await asyncio.to_thread(request.save.open_journal)
-            if request.seal is not None:
-                for key, upload_id in request.uploads.items():
-                    await asyncio.to_thread(journal.add_upload, key, request.seal.close(upload_id))
+            request.journal = await asyncio.to_thread(request.save.open_journal)
+            for key in list(request.uploads):
+                await request.journal_upload(key)
