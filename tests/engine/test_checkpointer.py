@@ -274,7 +274,7 @@ async def test_a_reader_never_sees_a_committed_checkpoint_with_holes() -> None:
 
 
 async def test_a_deletion_cut_short_is_finished_by_the_next_start() -> None:
-    run = Run(FaultScript(On(fault=Fails(denied), operation="delete", key="ckpt-1.data*")))
+    run = Run(FaultScript(On(fault=Fails(denied), operation="delete_many", key="ckpt-1.data*")))
     async with Checkpointer(run.url, retention=KeepLast(1)) as checkpointer:
         await (await checkpointer.submit(Pinned(1)))
         await (await checkpointer.submit(Pinned(2)))
