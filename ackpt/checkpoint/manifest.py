@@ -116,7 +116,7 @@ class Manifest:
                 objects=tuple(
                     ManifestObject(
                         key=str(each["key"]),
-                        size=_natural(each["size"]),
+                        size=_size(each["size"]),
                         crc32c=read_crc32c(each["crc32c"]),
                         version=str(each["version"]),
                         adopted=each.get("adopted", False) is True,
@@ -151,6 +151,8 @@ class Manifest:
             raise ValueError(f"step {self.step} under the prefix {self.prefix!r}")
         if self.created.tzinfo is None:
             raise ValueError("a time without its zone")
+        self.created.astimezone(UTC)  # what could not be written again could not be deleted: see `to_json`
+        "".join((self.run, self.writer, *self.metrics, *(each.version for each in self.objects))).encode()
         if not self.objects:
             raise ValueError("no objects")
         for each in self.objects:
@@ -253,6 +255,13 @@ def _natural(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"expected a whole number from 0 up, got {value!r}")
     return value
+
+
+def _size(value: object) -> int:
+    """Read a size; one that no file could have is none (off_t has 64 bits)."""
+    if _natural(value) >> 63:
+        raise ValueError(f"expected a size of less than 2**63 bytes, got one of {len(str(value))} digits")
+    return _natural(value)
 
 
 def read_crc32c(value: object) -> int:

@@ -7,11 +7,11 @@ from argparse import ArgumentParser, Namespace
 from functools import partial
 from pathlib import Path
 
-from ackpt.checkpoint.staging import StagingFolder
+from ackpt.checkpoint.staging import StagingFolder, staging_folder
 from ackpt.cli.command import Command, with_store
 from ackpt.engine.restore import finish_staged
 from ackpt.engine.store import Store
-from ackpt.errors import StagingError, explain
+from ackpt.errors import StagingError, StagingLockedError, explain
 from ackpt.events import Committed, Event, Failed, Progressed
 from ackpt.options import written_size
 
@@ -27,16 +27,33 @@ def _add_arguments(parser: ArgumentParser) -> None:
 def _run(arguments: Namespace) -> int:
     folder = Path(arguments.place)
     if not (folder / "lock").is_file():
-        return with_store(arguments.place, partial(_resume, staging_dir=arguments.staging_dir))
+        return with_store(arguments.place, partial(_resume_run, staging_dir=arguments.staging_dir))
     url = arguments.url or StagingFolder(folder).target
     if url is None:
         raise StagingError(f"{folder} does not say which run stages there; name its URL with --url")
-    return with_store(url, partial(_resume, staging_dir=str(folder.absolute().parent)))
+    return with_store(url, partial(_resume_folder, folder=folder.resolve()))
 
 
-async def _resume(store: Store, *, staging_dir: str | None) -> int:
+async def _resume_run(store: Store, *, staging_dir: str | None) -> int:
+    return await _resume(store, staging_folder(store.url, staging_dir))
+
+
+async def _resume_folder(store: Store, *, folder: Path) -> int:
+    """Resume what lies in `folder`, wherever it was moved: of that run, for any other would throw it away."""
+    noted = StagingFolder(folder).target
+    if store.name != noted and (noted or staging_folder(store.url).name != folder.name):
+        raise StagingError(
+            f"{folder} is where {noted or 'another run'} stages, and not {store.name}; nothing was touched"
+        )
+    return await _resume(store, folder)
+
+
+async def _resume(store: Store, folder: Path) -> int:
     progress = _Progress()
-    await finish_staged(store, staging_dir, subscribers=(progress.tell,))
+    if not await finish_staged(store, folder, subscribers=(progress.tell,)):
+        raise StagingLockedError(
+            f"another saver, or another `ackpt resume`, is at work in {folder}; it finishes what lies there"
+        )
     if not progress.ended:
         print(f"nothing to finish for {store.name}")
     return 1 if any(isinstance(each, Failed) for each in progress.ended) else 0

@@ -68,7 +68,8 @@ def restore(
         try:
             if second is not None and await _is_better(second, store):
                 return await restore_checkpoint(second.backend, Path(folder), second.transfer(), step=step)
-            await finish_staged(store, staging_dir)
+            if not await finish_staged(store, staging_folder(store.url, staging_dir)):
+                _log.info("a saver is at work on %s; only what it has committed is restored", store.name)
             return await restore_checkpoint(store.backend, Path(folder), store.transfer(), step=step)
         finally:
             await store.aclose()
@@ -110,40 +111,39 @@ async def _is_better(fallback: Store, first: Store) -> bool:
 
 
 async def finish_staged(
-    store: Store,
-    staging_dir: str | os.PathLike[str] | None,
-    *,
-    subscribers: Sequence[Callable[[Event], object]] = (),
-) -> None:
-    """Commit what an earlier process staged, unless another saver is at work on it right now.
+    store: Store, folder: Path, *, subscribers: Sequence[Callable[[Event], object]] = ()
+) -> bool:
+    """Commit what an earlier process staged in `folder`; False: another saver is at work on it right now.
 
     It is committed under the claim it was staged under; the run is not taken over from anybody.
     What fails stays staged. `subscribers` are called with every event.
+
+    Raises:
+        StorageError: the store cannot be read.
+        StagingError: the folder cannot be used.
     """
 
     def publish(event: Event) -> None:
         for subscriber in (log_event, *subscribers):
             subscriber(event)
 
-    staging = StagingFolder(staging_folder(store.url, staging_dir))
-    if not staging.folder.is_dir():
-        return
-    if not await asyncio.to_thread(_names, staging):
-        return
+    staging = StagingFolder(folder)
+    if not staging.folder.is_dir() or not await asyncio.to_thread(_names, staging):
+        return True
     for last_try in (False, True):
         try:
             await asyncio.to_thread(staging.lock)
             break
         except StagingLockedError:
-            if not last_try and await finish(staging.folder):
-                return
+            if not last_try and await finish(folder):
+                return True
     else:
-        _log.info("a saver is at work on %s; only what it has committed is restored", store.name)
-        return
+        return False
     try:
         await finish_in(store, staging, publish)
     finally:
         staging.unlock()
+    return True
 
 
 async def finish_in(store: Store, staging: StagingFolder, publish: Callable[[Event], None]) -> None:

@@ -15,6 +15,7 @@ from ackpt import Checkpointer, KeepAll
 from ackpt.backends.file import FileBackend
 from ackpt.backends.memory import MemoryBackend
 from ackpt.checkpoint.intent import declare
+from ackpt.checkpoint.staging import StagingFolder
 from ackpt.cli.main import main
 from ackpt.events import Parked
 from ackpt.testing import FaultScript, On, Stall, inject
@@ -156,6 +157,36 @@ def test_resume_asks_for_the_url_where_the_folder_does_not_tell(
     assert status == 1
     assert "name its URL with --url" in err
     assert ackpt("resume", parked, "--url", tmp_path / "run")[0] == 0
+
+
+def test_resume_finds_what_is_parked_wherever_the_folder_was_moved(
+    parked: Path, tmp_path: Path, ackpt: Ran
+) -> None:
+    moved = parked.rename(tmp_path / "moved")
+    (tmp_path / "link").symlink_to(moved)
+    assert ackpt("resume", tmp_path / "link")[:2] == (0, f"ckpt-7 committed to file://{tmp_path}/run\n")
+
+
+def test_resume_of_another_run_than_the_one_that_stages_there_touches_nothing(
+    parked: Path, tmp_path: Path, ackpt: Ran
+) -> None:
+    for noted in (True, False):
+        if not noted:
+            (parked / "target").unlink()
+        status, _, err = ackpt("resume", parked, "--url", tmp_path / "other")
+        assert status == 1
+        assert err.endswith(f"stages, and not file://{tmp_path}/other; nothing was touched\n")
+    assert ackpt("resume", parked, "--url", tmp_path / "run")[0] == 0
+
+
+def test_resume_beside_another_one_says_so(parked: Path, tmp_path: Path, ackpt: Ran) -> None:
+    other = StagingFolder(parked)
+    other.lock()
+    status, out, err = ackpt("resume", tmp_path / "run", "--staging-dir", tmp_path / "staging")
+    assert (status, out) == (1, "")
+    assert f"is at work in {parked}; it finishes what lies there" in err
+    other.unlock()
+    assert ackpt("resume", parked)[:2] == (0, f"ckpt-7 committed to file://{tmp_path}/run\n")
 
 
 def test_resume_tells_what_failed(parked: Path, tmp_path: Path, ackpt: Ran) -> None:
