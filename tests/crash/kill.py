@@ -33,8 +33,9 @@ from tests.crash.promises import BrokenPromise, Promises, check_staging
 from tests.crash.trainer import OPTIONS, PART_BYTES, Diary, content
 
 _ENDLESS = 10**9
-_LIFE_SECS = 1.2
-"""How long a process lives at most, from the moment at which it touches the run."""
+_LIFE = 2.5
+"""How long a process lives at most, from the moment at which it touches the run, in times of what one needs
+to save a step: on a busy machine it would otherwise die before it had done anything."""
 _WAIT_SECS = 60.0
 _BYTES_PER_SEC = 60e6
 
@@ -64,12 +65,19 @@ class Killing:
             said, _ = process.communicate()
         raise BrokenPromise(f"the process ended by itself, with {process.returncode}: {said}")
 
-    def live(self) -> None:
-        """Run a process to its end: one step more than there is."""
+    def live(self) -> float:
+        """Run a process to its end: one step more than there is; return how many seconds it worked."""
         process = self._start(self._diary.highest("Staged") + 1)
+        begun = time.monotonic()
         said, _ = process.communicate(timeout=_WAIT_SECS)
         if process.returncode:
             raise BrokenPromise(f"the process ended with {process.returncode}: {said}")
+        return time.monotonic() - begun
+
+    @property
+    def committed(self) -> int:
+        """Return the newest step that a process was told to be committed."""
+        return self._diary.highest("Committed")
 
     def check(self) -> str:
         """Make sure that what was promised holds, and say what there is.
@@ -79,7 +87,7 @@ class Killing:
         """
         self._fetch()
         self._promises.check_readers()
-        newest, told = self._promises.newest, self._diary.highest("Committed")
+        newest, told = self._promises.newest, self.committed
         if newest < told:
             raise BrokenPromise(f"step {told} was committed, and the newest is {newest}")
         self._count_parts()
@@ -161,22 +169,26 @@ class Killing:
 
 
 def kill_many(times: int, seed: int, folder: Path) -> None:
-    """Kill `times` processes, one after another, and then let one live.
+    """Let one process live, kill `times`, one after another, and then let one live.
 
     Raises:
-        BrokenPromise: the first one that was broken, with the number of the kill.
+        BrokenPromise: the first one that was broken, with the number of the kill; or none of those
+            that were killed had committed anything, which would show nothing.
     """
     chance = random.Random(seed)
     with _server(folder / "gcs") as address:
         killing = Killing(address, folder)
+        longest = _LIFE * killing.live()
         for number in range(1, times + 1):
-            secs = chance.uniform(0.0, _LIFE_SECS)
+            secs = chance.uniform(0.0, longest)
             try:
                 killing.live_and_die(secs)
                 said = killing.check()
             except BrokenPromise as broken:
                 raise BrokenPromise(f"kill {number} of seed {seed}, after {secs:.3f} s: {broken}") from broken
             print(f"{number:3}  killed after {secs:.3f} s: {said}", flush=True)
+        if killing.committed < 2:
+            raise BrokenPromise(f"nothing was committed in {times} lives of up to {longest:.3f} s")
         killing.live()
         killing.check()
         killing.check_end()
