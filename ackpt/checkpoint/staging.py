@@ -156,17 +156,16 @@ class StagingFolder:
     ) -> tuple[StagedSave, Journal]:
         """Make an empty folder for one save, with its journal begun.
 
-        A staging folder that somebody has removed is made, and taken, again.
+        A staging folder that somebody has removed, or the lock in it, is made, and taken, again.
 
         Raises:
             StorageFullError: no room left on its disk.
-            StagingLockedError: another saver has taken the folder that was made again.
+            StagingLockedError: another saver has taken it meanwhile.
             StagingError: it cannot be written to.
         """
-        if not self.folder.is_dir():
+        if self._was_removed():
             _log.warning("the staging folder %s was removed; it is made again", self.folder)
-            self.unlock()
-            self.lock()
+            self._take_again()
         with staging_errors(f"{prefix} cannot be staged", self.folder):
             save = StagedSave(self._make(prefix))
             try:
@@ -183,12 +182,35 @@ class StagingFolder:
         return save, journal
 
     def saves(self) -> list[StagedSave]:
-        """Return the saves that lie in the folder, whoever left them."""
+        """Return the saves that lie in the folder, whoever left them; none in one that took its place."""
+        if self._was_removed():
+            return []
         return [
             StagedSave(Path(entry.path))
             for entry in os.scandir(self.folder)
             if entry.is_dir(follow_symlinks=False)
         ]
+
+    def _take_again(self) -> None:
+        """Take the folder that is there now; until then the old lock is kept, by which the next save knows."""
+        old, self._lock_fd = self._lock_fd, -1
+        try:
+            self.lock()
+        except BaseException:
+            self._lock_fd = old
+            raise
+        if old >= 0:
+            os.close(old)
+
+    def _was_removed(self) -> bool:
+        """Tell whether the folder is gone, or the lock in it is not the one that was taken."""
+        try:
+            there = os.stat(self.folder / "lock")
+            return self._lock_fd >= 0 and not os.path.samestat(there, os.fstat(self._lock_fd))
+        except FileNotFoundError:
+            return self._lock_fd >= 0 or not self.folder.is_dir()
+        except OSError:
+            return False  # whoever stages there is told what is wrong
 
     def _unusable(self, error: OSError) -> StagingError:
         return StagingError(

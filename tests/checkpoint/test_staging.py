@@ -253,3 +253,33 @@ def test_a_staging_folder_that_was_removed_is_made_and_taken_again(
     with pytest.raises(StagingLockedError):
         StagingFolder(tmp_path / "s").lock()
     staging.unlock()
+
+
+def test_a_folder_that_was_removed_and_taken_by_another_saver_is_not_used_any_more(tmp_path: Path) -> None:
+    """Real event: a person removes the folder of a saver that looks dead, and starts another one."""
+    staging, other = StagingFolder(tmp_path / "s"), StagingFolder(tmp_path / "s")
+    staging.lock()
+    shutil.rmtree(tmp_path / "s")
+    other.lock()
+    for _ in range(2):
+        with pytest.raises(StagingLockedError, match="another saver is using the staging folder"):
+            new(staging)
+    new(other)
+    assert len(other.saves()) == 1
+    assert staging.saves() == []
+    other.unlock()
+    new(staging)
+    assert len(staging.saves()) == 2
+    with pytest.raises(StagingLockedError):
+        other.lock()
+    staging.unlock()
+
+
+def test_a_lock_that_was_removed_is_taken_again(tmp_path: Path) -> None:
+    staging = StagingFolder(tmp_path / "s")
+    staging.lock()
+    (tmp_path / "s" / "lock").unlink()
+    new(staging)
+    with pytest.raises(StagingLockedError):
+        StagingFolder(tmp_path / "s").lock()
+    staging.unlock()
