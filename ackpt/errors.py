@@ -153,6 +153,10 @@ class LocalFileError(AckptError):
     """Report a local file that cannot be read or written, or that changed while it was being read."""
 
 
+class DamagedFileError(LocalFileError):
+    """Report a local file whose bytes are no longer those that were written: the disk has damaged it."""
+
+
 class ClosedError(AckptError):
     """Report a call on something that is closed, or not open yet."""
 

@@ -192,7 +192,7 @@ class StagingFolder:
         ]
 
     def _take_again(self) -> None:
-        """Take the folder that is there now; until then the old lock is kept, by which the next save knows."""
+        """Take the folder that is there now; the old lock is kept until then: the next save knows by it."""
         old, self._lock_fd = self._lock_fd, -1
         try:
             self.lock()

@@ -26,7 +26,7 @@ from ackpt.engine.store import Store
 from ackpt.errors import (
     AckptError,
     ClosedError,
-    CorruptCheckpointError,
+    DamagedFileError,
     FencedError,
     StepConflictError,
     UnsupportedError,
@@ -36,7 +36,7 @@ from ackpt.transfer.fan_out import task_group
 
 _log = logging.getLogger(__name__)
 
-HOPELESS = (StepConflictError, CorruptCheckpointError, FencedError, UnsupportedError)
+HOPELESS = (StepConflictError, DamagedFileError, FencedError, UnsupportedError)
 """What no later try would mend: the staged files are not kept for one."""
 
 _ABORT_SECS = 30.0

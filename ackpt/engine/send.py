@@ -26,6 +26,7 @@ from ackpt.engine.reuse import WORTH_BYTES, candidates, digest_of_file, same_byt
 from ackpt.engine.store import Store
 from ackpt.errors import (
     CorruptCheckpointError,
+    DamagedFileError,
     NotFoundError,
     PermissionDeniedError,
     StepConflictError,
@@ -81,7 +82,8 @@ class Sender:
         Raises:
             StepConflictError: the step is committed with other content, or not ours to write.
             FencedError: a newer writer has taken over the run.
-            CorruptCheckpointError: the store does not hold what was sent to it.
+            CorruptCheckpointError: the store does not hold what was sent to it, or what says who may.
+            DamagedFileError: what was staged is not what lies there now.
             StorageError, StagingError: what stopped an object, after the retries.
         """
         transfer = self._store.transfer()
@@ -275,10 +277,9 @@ class _Sending:
         """Compare a file that an earlier process staged with what it wrote down of it."""
         found = await asyncio.to_thread(crc32c_of_file, file.path)
         if found != file.crc32c:
-            raise CorruptCheckpointError(
+            raise DamagedFileError(
                 f"{file.path}: expected crc32c {file.crc32c:08x} as it was staged, found {found:08x}; the "
-                f"local disk has damaged it, and step {self.request.step} is not saved",
-                step=self.request.step,
+                f"local disk has damaged it, and step {self.request.step} is not saved"
             )
 
 

@@ -11,10 +11,12 @@ import pytest
 import ackpt
 from ackpt import Checkpointer
 from ackpt.backends.memory import MemoryBackend
-from ackpt.errors import SaveFailedError
+from ackpt.checkpoint import fence
+from ackpt.errors import CorruptCheckpointError, SaveFailedError
 from ackpt.events import Committed, Failed
 from ackpt.options import MiB
 from ackpt.testing import Fault, FaultScript, On, Request
+from ackpt.transfer.body import BytesBody
 from tests.engine.runs import Run
 from tests.servers.gcs import GCSServer
 from tests.troubles.saving import State, check_whole
@@ -56,6 +58,44 @@ async def test_a_part_that_the_store_accepts_and_forgets_is_sent_again_and_nothi
     async with Checkpointer(run.url, staging_dir=tmp_path):
         await check_whole(run.store, newest=1)
     assert [request.number for request in run.script.requests("put_part")] == [2]
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetsObject(Fault):
+    """Accept an object, and have it no more when it is looked for next."""
+
+    run: Run
+
+    async def after(self, request: Request) -> None:
+        """Forget it."""
+        await self.run.store.delete(request.key)
+
+
+async def test_an_object_that_the_store_accepts_and_forgets_takes_nothing_that_is_staged_with_it(
+    tmp_path: Path,
+) -> None:
+    run = Run()
+    run.script = FaultScript(On(fault=ForgetsObject(run), operation="put", key="*.index"))
+    with pytest.raises(SaveFailedError, match=r"index changed in the store before step 1 .*lies staged"):
+        async with Checkpointer(run.url, staging_dir=tmp_path) as checkpointer:
+            assert isinstance(await (await checkpointer.submit(State(1))), Failed)
+    assert await run.committed() == []
+    async with Checkpointer(run.url, staging_dir=tmp_path):
+        await check_whole(run.store, newest=1)
+
+
+async def test_books_that_somebody_has_damaged_take_nothing_that_is_staged_with_them(tmp_path: Path) -> None:
+    run = Run()
+    with pytest.raises(SaveFailedError, match=r"does not say who writes this run .*lies staged"):
+        async with Checkpointer(run.url, staging_dir=tmp_path) as checkpointer:
+            assert isinstance(await (await checkpointer.submit(State(1))), Committed)
+            await run.store.put(fence.KEY, BytesBody(b"{"))
+            assert isinstance(await (await checkpointer.submit(State(2))), Failed)
+    with pytest.raises(CorruptCheckpointError, match="then delete it"):
+        await Checkpointer(run.url, staging_dir=tmp_path).start()
+    await run.store.delete(fence.KEY)
+    async with Checkpointer(run.url, staging_dir=tmp_path):
+        await check_whole(run.store, newest=2)
 
 
 @pytest.fixture
