@@ -128,5 +128,5 @@ async def check_claim(backend: Backend, claim: Claim) -> None:
         by = f" by attempt {there.attempt}, since {there.time}" if there else ""
         raise FencedError(
             f"this writer (attempt {claim.attempt}, since {claim.time}) no longer holds the run: it was "
-            f"taken over{by}; nothing was committed or deleted: stop this process"
+            f"taken over{by}; it commits and deletes nothing more: stop this process"
         )

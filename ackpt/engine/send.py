@@ -21,10 +21,12 @@ from ackpt.checkpoint.seal import Seal
 from ackpt.checkpoint.staged import StagedFile
 from ackpt.checkpoint.sweep import abort_uploads
 from ackpt.checkpoint.tensor_index import same_tensors
+from ackpt.engine.proof import check_commit, check_sent, list_objects, tell_fenced
 from ackpt.engine.request import SaveRequest
 from ackpt.engine.reuse import WORTH_BYTES, candidates, digest_of_file, same_bytes
 from ackpt.engine.store import Store
 from ackpt.errors import (
+    ConditionFailedError,
     CorruptCheckpointError,
     DamagedFileError,
     NotFoundError,
@@ -88,12 +90,28 @@ class Sender:
         """
         transfer = self._store.transfer()
         backend = reliable(self._store.backend, transfer.retry)
+        try:
+            return await self._send(request, transfer, backend, kept=kept, on_progress=on_progress, base=base)
+        except (StepConflictError, CorruptCheckpointError, ConditionFailedError):
+            await tell_fenced(backend, request)  # it may be another writer that has come between
+            raise
+
+    async def _send(
+        self,
+        request: SaveRequest,
+        transfer: Transfer,
+        backend: Backend,
+        *,
+        kept: Callable[[Manifest], Sequence[str]],
+        on_progress: Callable[[int], None],
+        base: Manifest | None,
+    ) -> Sent:
         started = time.monotonic()
         manifest = await find_committed(backend, step=request.step, prefix=request.prefix)
         already = manifest is not None
         copied = 0
         resumed = already
-        there = await _list_objects(backend, request.prefix)
+        there = await list_objects(backend, request.prefix)
         if manifest is not None:
             await _check_same(backend, request, manifest)
             await check_claim(backend, request.claim)
@@ -115,12 +133,14 @@ class Sender:
                 base=base,
             )
             objects = await sending.upload_all()
-            _verify(request, objects, await _list_objects(backend, request.prefix))
+            check_sent(request, objects, await list_objects(backend, request.prefix))
             await check_claim(backend, request.claim)
             manifest = await put_manifest(backend, _manifest(request, objects, sending))
             copied = sending.copied
         request.committed = manifest
-        await _end_sending(backend, request.prefix, uploads=bool(request.uploads) or resumed)
+        async with task_group() as group:
+            group.create_task(check_commit(backend, request, manifest))
+            group.create_task(_end_sending(backend, request.prefix, uploads=bool(request.uploads) or resumed))
         if manifest.is_tensorflow:
             await self._before_state(manifest.prefix)
             await advance_state(backend, manifest.prefix, kept(manifest))
@@ -306,12 +326,6 @@ def _manifest(request: SaveRequest, objects: Sequence[ObjectInfo], sending: _Sen
     )
 
 
-async def _list_objects(backend: Backend, prefix: str) -> dict[str, ObjectInfo]:
-    """Return what lies under `prefix`, and not under a longer one that merely starts with it."""
-    async with aclosing(backend.list(prefix)) as objects:
-        return {o.key: o async for o in objects if o.key.startswith((f"{prefix}.", f"{prefix}/"))}
-
-
 async def _check_same(backend: Backend, request: SaveRequest, manifest: Manifest) -> None:
     """Make sure that the staged files hold what is committed: TensorFlow saves again after a restore.
 
@@ -332,25 +346,6 @@ async def _check_same(backend: Backend, request: SaveRequest, manifest: Manifest
         except ValueError as error:
             _log.debug("%s cannot be compared by its tensors: %s", index.key, error)
     raise conflict(manifest, sum(size for size, _ in mine.values()))
-
-
-def _verify(request: SaveRequest, sent: Sequence[ObjectInfo], there: dict[str, ObjectInfo]) -> None:
-    """Compare what was sent with what the store lists, just before the commit."""
-    for each in sent:
-        found = there.get(each.key)
-        same = (
-            found is not None
-            and (found.size, found.version) == (each.size, each.version)
-            and found.crc32c in (None, each.crc32c)
-        )
-        if not same:
-            raise CorruptCheckpointError(
-                f"{each.key} changed in the store before step {request.step} could be committed: expected "
-                f"{each.size} bytes of version {each.version}, found "
-                + (f"{found.size} bytes of version {found.version}" if found else "nothing")
-                + "; is another writer using this target?",
-                step=request.step,
-            )
 
 
 async def _end_sending(backend: Backend, prefix: str, *, uploads: bool) -> None:

@@ -300,6 +300,31 @@ async def test_a_newer_writer_fences_the_older_one(tmp_path: Path) -> None:
     assert await run.committed() == [1, 2]
 
 
+@pytest.mark.parametrize("moment", ["ckpt-5.data*", "ckpt-5.index", "ckpt-5.manifest.json"])
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_a_writer_that_comes_back_to_a_step_that_a_newer_one_has_saved_is_told_of_it(
+    tmp_path: Path, moment: str, deleted: bool
+) -> None:
+    """Real event: a trainer that was stopped in the middle of a save, and went on after the next had begun."""
+    run = Run()
+    go, run.script = stalled_put(moment)
+    old = Checkpointer(run.url)
+    await old.start()
+    pending = await old.submit(Pinned(5))
+    await until(lambda: run.script.requests("put*", moment))
+    run.script = FaultScript()
+    async with Checkpointer(run.url, staging_dir=tmp_path, retention=KeepLast(1)) as new:
+        assert isinstance(await (await new.submit(Pinned(5, {**content(5), "index": b"other"}))), Committed)
+        if deleted:
+            await (await new.submit(Pinned(6)))
+    go.set()
+    outcome = await pending
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, FencedError), outcome.error
+    await old.aclose()
+    assert await run.committed() == ([6] if deleted else [5])
+
+
 async def test_two_savers_on_one_machine_are_refused_at_once() -> None:
     run = Run()
     async with Checkpointer(run.url):
