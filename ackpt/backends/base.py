@@ -312,6 +312,7 @@ class BulkDeletingBackend(Backend):
         A request that was cut short has deleted any of them.
 
         Raises:
-            UnsupportedError: the store does not know such requests; nothing was deleted.
+            UnsupportedError: the store does not know such requests, or refuses one of the keys; nothing
+                was deleted.
             BucketNotFoundError, PermissionDeniedError, TransientError: the request as a whole failed.
         """

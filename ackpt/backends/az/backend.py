@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final, Self, cast
 
@@ -12,11 +12,13 @@ from ackpt.backends.az.blobs import Blobs
 from ackpt.backends.az.blocks import Blocks, new_mark
 from ackpt.backends.az.container import Container
 from ackpt.backends.az.copies import Copies
+from ackpt.backends.az.deletions import DELETE_LIMIT, Deletions
 from ackpt.backends.az.options import AzOptions
 from ackpt.backends.az.tickets import Tickets, split_ticket
 from ackpt.backends.az.upload import BLOCK_LIMITS, AzUpload, Uploads
 from ackpt.backends.base import (
     Body,
+    BulkDeletingBackend,
     Condition,
     CopyingBackend,
     MultipartBackend,
@@ -25,7 +27,7 @@ from ackpt.backends.base import (
     UploadInfo,
 )
 from ackpt.backends.http.undo import undo
-from ackpt.errors import InvalidURLError, UnsupportedError
+from ackpt.errors import InvalidURLError, StorageError, UnsupportedError
 from ackpt.options import MiB, read_options
 from ackpt.url import StorageURL
 
@@ -35,7 +37,7 @@ _SMALL_BYTES: Final = 1 * MiB
 _CONTAINER: Final = re.compile(r"[a-z0-9](-?[a-z0-9]){2,62}|\$root|\$web|\$logs")
 
 
-class AzBackend(MultipartBackend):
+class AzBackend(MultipartBackend, BulkDeletingBackend):
     """Be the objects below `az://container/path`: block blobs of one storage account.
 
     A version is an ETag, which changes with every write. Conditions are the store's own
@@ -47,8 +49,10 @@ class AzBackend(MultipartBackend):
     def __init__(self, container: str, path: str, options: AzOptions) -> None:
         """Make the backend; no I/O. Raises InvalidOptionError."""
         self.limits = BLOCK_LIMITS
+        self.delete_limit = DELETE_LIMIT
         self._container = Container(container, f"{path}/" if path else "", options)
         self._blobs = Blobs(self._container)
+        self._deletions = Deletions(self._container, self._blobs)
         self._tickets = Tickets(self._blobs, self._container.base)
         self._uploads = Uploads(self._blobs, Blocks(self._container, self._blobs), self._tickets)
 
@@ -113,6 +117,16 @@ class AzBackend(MultipartBackend):
         """
         self._check_key(key)
         await self._blobs.delete(key)
+
+    async def delete_many(self, keys: Sequence[str]) -> Mapping[str, StorageError]:
+        """Delete up to 256 objects in one request; see `BulkDeletingBackend.delete_many`.
+
+        Raises:
+            UnsupportedError: the store does not know such requests, or could take a key for another.
+        """
+        for key in keys:
+            self._check_key(key)
+        return await self._deletions.delete(keys)
 
     async def create_upload(self, key: str) -> Upload:
         """Begin an upload; cancelled on the way, it leaves none.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from aiohttp import ClientConnectorDNSError
@@ -18,6 +18,7 @@ from ackpt.backends.az.endpoint import Endpoint
 from ackpt.backends.az.errors import DIALECT
 from ackpt.backends.az.options import AzOptions
 from ackpt.backends.az.settings import BlobSettings
+from ackpt.backends.http.batch import batch
 from ackpt.backends.http.message import Content, Reply, Request
 from ackpt.backends.http.purpose import Purpose, Subject
 from ackpt.backends.http.session import Session
@@ -72,6 +73,28 @@ class Container:
         """Send a request and read the whole answer; raises as `Session.send`."""
         with self._hint():
             return await self._session.send(self._request(ask))
+
+    async def send_batch(self, asks: Sequence[Ask], purpose: Purpose, *, ok: frozenset[int]) -> Reply:
+        """Send requests about blobs, without bodies, in one; read the whole answer to all of them.
+
+        "Each subrequest is authorized separately", and has no version of its own
+        (https://learn.microsoft.com/rest/api/storageservices/blob-batch#request-body).
+        """
+        parts = []
+        for ask in asks:
+            url = self._endpoint.url(ask.name, ask.query)
+            part = Request(method=ask.method, url=url, purpose=ask.purpose, headers=ask.headers)
+            headers = {**part.headers, **await self._access.headers(part), "Content-Length": "0"}
+            parts.append(replace(part, headers=headers))
+        return await self.send(
+            Ask(
+                purpose=purpose,
+                method="POST",
+                query={"restype": "container", "comp": "batch"},
+                content=batch(parts),
+                ok=ok,
+            )
+        )
 
     async def stream(self, ask: Ask, *, empty: int) -> AsyncGenerator[bytes, None]:
         """Send a request and iterate over the answer's body; see `Session.stream`."""

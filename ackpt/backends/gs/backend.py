@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Final, Self
 
 from ackpt.backends.base import (
     Body,
+    BulkDeletingBackend,
     Condition,
     CopyingBackend,
     MultipartBackend,
@@ -19,6 +20,7 @@ from ackpt.backends.base import (
 )
 from ackpt.backends.gs.copies import Copies
 from ackpt.backends.gs.credentials import find_tokens
+from ackpt.backends.gs.deletions import DELETE_LIMIT, Deletions
 from ackpt.backends.gs.encryption import key_headers
 from ackpt.backends.gs.endpoint import Endpoint
 from ackpt.backends.gs.errors import DIALECT
@@ -45,7 +47,7 @@ _log = logging.getLogger(__name__)
 _UNDO_SECS: Final = 10.0
 
 
-class GSBackend(MultipartBackend, CopyingBackend):
+class GSBackend(MultipartBackend, CopyingBackend, BulkDeletingBackend):
     """Be the objects below `gs://bucket/path`.
 
     A version is a generation. Conditions are the store's own preconditions, atomic for puts and
@@ -66,6 +68,7 @@ class GSBackend(MultipartBackend, CopyingBackend):
             key_headers=key_headers(options.encryption_key_env),
         )
         self.limits = RESUMABLE_LIMITS if options.upload == "resumable" else MULTIPART_LIMITS
+        self.delete_limit = DELETE_LIMIT
         self._bucket = bucket
         self._base = f"{path}/" if path else ""
         self._forced = options.upload
@@ -75,6 +78,7 @@ class GSBackend(MultipartBackend, CopyingBackend):
         self._session = Session(tokens, DIALECT, timeout_secs=options.timeout_secs)
         self._objects = Objects(self._session, endpoint, self._base, settings)
         self._copies = Copies(self._session, endpoint, self._base, settings, self._objects)
+        self._deletions = Deletions(self._session, endpoint, self._base, self._objects)
         self._xml = XmlApi(self._session, endpoint, settings, billing_project=options.billing_project)
         self._resumable = ResumableApi(self._session, endpoint, settings)
 
@@ -119,6 +123,12 @@ class GSBackend(MultipartBackend, CopyingBackend):
     async def delete(self, key: str) -> None:
         """Delete the object; see `Backend.delete`."""
         await self._objects.delete(key)
+
+    async def delete_many(self, keys: Sequence[str]) -> Mapping[str, StorageError]:
+        """Delete up to 100 objects in one request; see `BulkDeletingBackend.delete_many`."""
+        for key in keys:
+            _check_key(key)
+        return await self._deletions.delete(keys)
 
     async def copy(self, source: ObjectInfo, key: str, *, condition: Condition | None = None) -> ObjectInfo:
         """Copy one generation of an object inside the store; see `CopyingBackend.copy`.

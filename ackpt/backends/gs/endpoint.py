@@ -75,6 +75,10 @@ class Endpoint:
         """Return the URL that inserts objects."""
         return self._json(f"/upload/storage/v1/b/{_encoded(self.bucket)}/o", query)
 
+    def batch(self) -> URL:
+        """Return the URL that takes several requests in one: https://cloud.google.com/storage/docs/batch."""
+        return _url(f"{self.base}/batch/storage/v1", {})
+
     def xml(self, name: str | None = None, **query: str) -> URL:
         """Return the URL of an object, or of the bucket, in the XML API; path-style.
 

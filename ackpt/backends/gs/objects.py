@@ -130,7 +130,7 @@ class Objects:
                 async for block in blocks:
                     yield block
         except NotFoundError:
-            await self._check_bucket(key)
+            await self.check_bucket(key)
             raise
 
     async def head(self, key: str) -> ObjectInfo:
@@ -146,7 +146,7 @@ class Objects:
                 )
             )
         except NotFoundError:
-            await self._check_bucket(key)
+            await self.check_bucket(key)
             raise
         self._bucket_seen = True
         return self.info(key, json_object(reply, purpose))
@@ -178,7 +178,7 @@ class Objects:
                 )
             )
         except NotFoundError:
-            await self._check_bucket(key)
+            await self.check_bucket(key)
         else:
             self._bucket_seen = self._bucket_seen or reply.status < 300
 
@@ -258,7 +258,7 @@ class Objects:
         self._bucket_seen = True
         return json_object(reply, purpose)
 
-    async def _check_bucket(self, key: str) -> None:
+    async def check_bucket(self, key: str) -> None:
         """Find out, once, whether an absent object is one in an absent bucket: the answers look alike.
 
         Raises:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final, Self, cast
 
 from ackpt.backends.base import (
     Body,
+    BulkDeletingBackend,
     Condition,
     CopyingBackend,
     IfAbsent,
@@ -20,6 +21,7 @@ from ackpt.backends.base import (
 )
 from ackpt.backends.s3.bucket import Bucket
 from ackpt.backends.s3.copies import Copies, is_large
+from ackpt.backends.s3.deletions import DELETE_LIMIT, Deletions
 from ackpt.backends.s3.errors import condition_failed
 from ackpt.backends.s3.multipart import MULTIPART_LIMITS, S3Upload, begin
 from ackpt.backends.s3.objects import Objects, is_etag
@@ -29,6 +31,7 @@ from ackpt.errors import (
     ConditionFailedError,
     InvalidURLError,
     NotFoundError,
+    StorageError,
     TransientError,
     UnsupportedError,
 )
@@ -38,7 +41,7 @@ from ackpt.url import StorageURL
 _PROOF_BYTES: Final = 1 * MiB
 
 
-class S3Backend(MultipartBackend, CopyingBackend):
+class S3Backend(MultipartBackend, CopyingBackend, BulkDeletingBackend):
     """Be the objects below `s3://bucket/path`.
 
     A version is an ETag. Conditions are the store's own `If-None-Match` and `If-Match`, atomic for
@@ -50,10 +53,12 @@ class S3Backend(MultipartBackend, CopyingBackend):
     def __init__(self, bucket: str, path: str, options: S3Options) -> None:
         """Make the backend; no I/O. Raises InvalidOptionError."""
         self.limits = MULTIPART_LIMITS
+        self.delete_limit = DELETE_LIMIT
         self._bucket = Bucket(bucket, f"{path}/" if path else "", options)
         self._objects = Objects(self._bucket)
         self._api = UploadApi(self._bucket)
         self._copies = Copies(self._bucket, self._api)
+        self._deletions = Deletions(self._bucket, self._objects)
         self._proven = False
 
     @classmethod
@@ -113,6 +118,12 @@ class S3Backend(MultipartBackend, CopyingBackend):
         """Delete the object; see `Backend.delete`."""
         _check_key(key)
         await self._objects.delete(key)
+
+    async def delete_many(self, keys: Sequence[str]) -> Mapping[str, StorageError]:
+        """Delete up to 1,000 objects in one request; see `BulkDeletingBackend.delete_many`."""
+        for key in keys:
+            _check_key(key)
+        return await self._deletions.delete(keys)
 
     async def create_upload(self, key: str) -> Upload:
         """Begin a multipart upload; cancelled on the way, it leaves none."""

@@ -72,7 +72,9 @@ _STATUSES: Final = {
     "EntityTooSmall": 400,
     "InvalidPart": 400,
     "InvalidPartOrder": 400,
+    "InvalidArgument": 400,
     "InvalidRequest": 400,
+    "MethodNotAllowed": 405,
     "BadDigest": 400,
 }
 
@@ -93,6 +95,11 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes) -> Refusa
     if region:
         details["Region"] = region
     return Refusal.of(status, headers, code, fields.get("Message", ""), details)
+
+
+def named_refusal(code: str, message: str) -> Refusal:
+    """Understand an error that has no status of its own: one of several in a document."""
+    return Refusal.of(_STATUSES.get(code, 500), {}, code, message)
 
 
 def translate(purpose: Purpose, refusal: Refusal) -> StorageError:
