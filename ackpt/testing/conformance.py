@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ackpt.testing.laws_condition import ConditionLaws
 from ackpt.testing.laws_copy import CopyLaws
+from ackpt.testing.laws_delete_many import ManyDeletionLaws
 from ackpt.testing.laws_integrity import IntegrityLaws
 from ackpt.testing.laws_key import KeyLaws
 from ackpt.testing.laws_object import ObjectLaws
@@ -13,7 +14,15 @@ from ackpt.testing.suite import Suite
 
 
 class BackendConformance(
-    ObjectLaws, KeyLaws, IntegrityLaws, ConditionLaws, UploadLaws, PartLaws, CopyLaws, Suite
+    ObjectLaws,
+    KeyLaws,
+    IntegrityLaws,
+    ConditionLaws,
+    UploadLaws,
+    PartLaws,
+    CopyLaws,
+    ManyDeletionLaws,
+    Suite,
 ):
     """Prove that a backend keeps the laws that the core of ackpt stands on.
 

@@ -15,6 +15,7 @@ import pytest
 from ackpt.backends.base import (
     Backend,
     Body,
+    BulkDeletingBackend,
     Condition,
     CopyingBackend,
     MultipartBackend,
@@ -150,6 +151,11 @@ class Scene:
         """Return the backend, or end the law here when its type says that it cannot copy."""
         return as_copying(self.backend)
 
+    @property
+    def bulk(self) -> BulkDeletingBackend:
+        """Return the backend, or end the law here when its type says that it deletes one by one."""
+        return as_bulk_deleting(self.backend)
+
     async def upload(self, key: str) -> Upload:
         """Begin an upload, whose parts go in order."""
         return await self.multipart.create_upload(key)
@@ -186,6 +192,13 @@ def as_copying(backend: Backend) -> CopyingBackend:
     """Return the backend, or end the law here when its type says that it cannot copy."""
     if not isinstance(backend, CopyingBackend):
         pytest.skip("the backend is not a CopyingBackend")
+    return backend
+
+
+def as_bulk_deleting(backend: Backend) -> BulkDeletingBackend:
+    """Return the backend, or end the law here when its type says that it deletes one by one."""
+    if not isinstance(backend, BulkDeletingBackend):
+        pytest.skip("the backend is not a BulkDeletingBackend")
     return backend
 
 

@@ -15,6 +15,7 @@ from ackpt.testing import Scenarios
 from ackpt.testing.law import MakeBackend
 from ackpt.testing.laws_condition import ConditionLaws
 from ackpt.testing.laws_copy import CopyLaws
+from ackpt.testing.laws_delete_many import ManyDeletionLaws
 from ackpt.testing.laws_integrity import IntegrityLaws
 from ackpt.testing.laws_key import KeyLaws
 from ackpt.testing.laws_parts import PartLaws
@@ -23,7 +24,7 @@ from tests.backends.az_support import url_of
 from tests.servers.azure import AzureServer
 
 
-class TestStrict(KeyLaws, IntegrityLaws, ConditionLaws, UploadLaws, PartLaws, CopyLaws):
+class TestStrict(KeyLaws, IntegrityLaws, ConditionLaws, UploadLaws, PartLaws, CopyLaws, ManyDeletionLaws):
     cannot: ClassVar[Mapping[str, str]] = {
         "test_odd_keys_are_kept_as_they_are": "Azure takes a backslash for a slash",
         "test_uploads_to_one_key_are_apart": "joining the blocks of one drops those of the other",

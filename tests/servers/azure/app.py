@@ -13,6 +13,7 @@ from typing import Literal
 from aiohttp import web
 
 from tests.servers.azure.authorization import Credentials
+from tests.servers.azure.batches import Batches
 from tests.servers.azure.blobs import Blobs
 from tests.servers.azure.blocks import Blocks
 from tests.servers.azure.calls import READING, Call
@@ -69,8 +70,10 @@ class AzureApp:
             account=account, key=secrets.token_bytes(64), now=lambda: datetime.now(UTC) + self.clock_ahead
         )
         blobs, blocks = Blobs(self.features), Blocks(self.features)
+        batches = Batches(self.features, self._part)
         self._handlers: dict[str, Callable[[Call], web.Response]] = {
             "ListBlobs": blobs.list,
+            "BlobBatch": batches.answer,
             "GetBlob": blobs.get,
             "GetBlobProperties": blobs.head,
             "PutBlob": blobs.put,
@@ -125,6 +128,20 @@ class AzureApp:
         if action == "truncate":
             return await _cut(call.request, response)
         return response
+
+    def _part(self, call: Call) -> web.Response:
+        """Do what a part of a batch asks for; in the log, it is the batch that was asked."""
+        try:
+            fault = next((each for each in self.faults if each.operation == f"BlobBatch.{call.name}"), None)
+            if fault is not None:
+                fault.count -= 1
+                if not fault.count:
+                    self.faults.remove(fault)
+                raise fault.problem()
+            self.credentials.admit(call)
+            return self._handlers[call.operation](call)
+        except Problem as problem:
+            return problem.response(call.request.method)
 
     def _admit(self, call: Call) -> None:
         """https://learn.microsoft.com/rest/api/storageservices/versioning-for-the-azure-storage-services"""

@@ -192,7 +192,7 @@ def document(root: ET.Element) -> web.Response:
 
 def _check_held(call: Call) -> None:
     """https://learn.microsoft.com/azure/storage/blobs/immutable-policy-configure-container-scope"""
-    if call.container.immutable:
+    if call.container.immutable or call.name in call.container.held:
         raise Problem(
             409,
             "BlobImmutableDueToPolicy",

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from tests.servers.azure.problems import Problem
 from tests.servers.azure.records import Blob, Container
 
 _OPERATIONS: Mapping[tuple[str, bool, str], str] = {
     ("GET", False, "list"): "ListBlobs",
+    ("POST", False, "batch"): "BlobBatch",
     ("HEAD", True, ""): "GetBlobProperties",
     ("GET", True, ""): "GetBlob",
     ("GET", True, "blocklist"): "GetBlockList",
@@ -26,11 +28,20 @@ _COPIES = {"PutBlob": "CopyBlobFromURL", "PutBlock": "PutBlockFromURL"}
 READING = frozenset({"ListBlobs", "GetBlobProperties", "GetBlob", "GetBlockList"})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Be a request without a body inside a batch: as much of a `web.Request` as handlers of such ask for."""
+
+    method: str
+    raw_path: str
+    headers: CIMultiDict[str]
+
+
 @dataclass(slots=True, kw_only=True)
 class Call:
     """Hold a request."""
 
-    request: web.Request
+    request: web.Request | Part
     path: str
     account: str
     container_name: str
@@ -51,7 +62,7 @@ class Call:
         return self.container.blobs.get(self.name)
 
     @classmethod
-    def of(cls, request: web.Request) -> Call:
+    def of(cls, request: web.Request | Part) -> Call:
         """Take a request apart; raises Problem."""
         path, _, text = request.raw_path.partition("?")
         query = {

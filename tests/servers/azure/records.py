@@ -29,6 +29,8 @@ class Container:
     name: str
     public: bool = False
     immutable: bool = False
+    held: set[str] = field(default_factory=set)
+    """The names of blobs that may not be deleted."""
     blobs: dict[str, Blob] = field(default_factory=dict)
     blocks: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
@@ -45,8 +47,10 @@ class Container:
 class Features:
     """Say what the server can do: a test takes some away.
 
-    `crc64` is "compared" (and told), "ignored", or "refused"; `page` is how many blobs a page has.
+    `crc64` is "compared" (and told), "ignored", or "refused"; `page` is how many blobs a page has;
+    without `batches` there are none.
     """
 
     crc64: str = "compared"
     page: int = 5000
+    batches: bool = True

@@ -14,6 +14,7 @@ from pathlib import Path
 from aiohttp import web
 
 from tests.servers.gcs.admin import Admin
+from tests.servers.gcs.batches import Batches
 from tests.servers.gcs.blobs import BlobFolder
 from tests.servers.gcs.catalog import Catalog, check_name
 from tests.servers.gcs.exchange import BodyLost, Exchange
@@ -62,6 +63,7 @@ class GCSApp:
         self.log: list[Entry] = []
         self.under_way: list[Exchange] = []
         self.speaks_xml = True
+        self.speaks_batches = True
         blobs = BlobFolder(folder / "blobs")
         self.catalog = Catalog(folder, blobs)
         self.resumable = ResumableUploads(folder, self.catalog, blobs)
@@ -78,6 +80,7 @@ class GCSApp:
             "objects.delete": json_api.delete,
             "objects.move": json_api.move,
             "objects.rewrite": self.rewrites.rewrite,
+            "batch": Batches(self._part).answer,
             "objects.insert": uploads.multipart,
             "objects.insert_media": uploads.media,
             "resumable.start": self.resumable.start,
@@ -152,6 +155,18 @@ class GCSApp:
             _falsify(response)
         return response
 
+    async def _part(self, exchange: Exchange) -> web.StreamResponse:
+        """Do what a part of a batch asks for; in the log, it is the batch that was asked."""
+        try:
+            fault = self.faults.take(f"batch.{exchange.operation}")
+            if fault is not None:
+                return _refusal(exchange, fault)
+            self._authorize(exchange)
+            self._bill(exchange)
+            return await self._handler(exchange)(exchange)
+        except Problem as problem:
+            return problem.as_json()
+
     def _authorize(self, exchange: Exchange) -> None:
         """Check the bearer token, where tokens are wanted.
 
@@ -175,7 +190,7 @@ class GCSApp:
                 raise Problem(501, "NotImplemented", "notImplemented", "not a request of this test server")
             if exchange.name:
                 check_name(exchange.name)
-        if handler is None:
+        if handler is None or (exchange.operation == "batch" and not self.speaks_batches):
             raise Problem(404, "NotFound", "notFound", "Not Found")
         return handler
 

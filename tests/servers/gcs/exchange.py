@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
+from multidict import CIMultiDict
 
 from tests.servers.gcs.pace import Pace
 from tests.servers.gcs.problems import Problem, invalid, length_required
@@ -24,11 +25,20 @@ class BodyLost(Exception):
     """Tell that the client went away before its body had come in whole."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Be a request without a body inside a batch: as much of a `web.Request` as handlers of such ask for."""
+
+    method: str
+    raw_path: str
+    headers: CIMultiDict[str]
+
+
 @dataclass(slots=True, kw_only=True)
 class Exchange:
     """Hold a request and what is known of it so far."""
 
-    request: web.Request
+    request: web.Request | Part
     query: dict[str, str]
     pace: Pace
     operation: str
@@ -41,7 +51,7 @@ class Exchange:
     extra: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, request: web.Request, pace: Pace) -> Exchange:
+    def of(cls, request: web.Request | Part, pace: Pace) -> Exchange:
         """Take a request's target apart.
 
         The path's segments are percent-decoded one by one, so that a name may hold any character

@@ -25,6 +25,8 @@ def route(method: str, segments: Sequence[str], query: Mapping[str, str]) -> Rou
     match segments:
         case ["storage", "v1", "b", *rest] | ["download", "storage", "v1", "b", *rest]:
             return _json(method, rest, query)
+        case ["batch", "storage", "v1"] if method == "POST":
+            return Route(operation="batch")
         case ["upload", "storage", "v1", "b", bucket, "o"]:
             return _upload(method, bucket, query)
         case [bucket, *names]:

@@ -110,13 +110,14 @@ class GCSServer:
         self._call(lambda: self._app.log.clear())
 
     def reset(self) -> None:
-        """Forget log and faults, take any request, know the XML API, keep no pace; objects stay."""
+        """Forget log and faults, take any request, know all APIs, keep no pace; objects stay."""
 
         def change() -> None:
             self._app.log.clear()
             self._app.faults.clear()
             self._app.tokens = None
             self._app.speaks_xml = True
+            self._app.speaks_batches = True
             self._app.pace.rate = self._rate
 
         self._call(change)
@@ -134,6 +135,14 @@ class GCSServer:
 
         def change() -> None:
             self._app.speaks_xml = on
+
+        self._call(change)
+
+    def speak_batches(self, on: bool) -> None:
+        """Know batches of requests, or be an endpoint that does not."""
+
+        def change() -> None:
+            self._app.speaks_batches = on
 
         self._call(change)
 

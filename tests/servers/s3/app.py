@@ -13,6 +13,7 @@ from aiohttp import web
 
 from tests.servers.s3.bodies import decode
 from tests.servers.s3.calls import Call
+from tests.servers.s3.deletions import Deletions
 from tests.servers.s3.faults import Fault, Faults
 from tests.servers.s3.features import Features
 from tests.servers.s3.objects import Objects
@@ -61,6 +62,7 @@ class S3App:
             "HeadObject": objects.head,
             "PutObject": objects.put,
             "DeleteObject": objects.delete,
+            "DeleteObjects": Deletions(self.features, objects).delete,
             "CopyObject": objects.copy,
             "CreateMultipartUpload": uploads.create,
             "UploadPart": uploads.put_part,

@@ -19,6 +19,7 @@ _OPERATIONS = (
     ("HEAD", False, None, "HeadBucket"),
     ("GET", False, "list-type", "ListObjectsV2"),
     ("GET", False, "uploads", "ListMultipartUploads"),
+    ("POST", False, "delete", "DeleteObjects"),
     ("HEAD", True, None, "HeadObject"),
     ("GET", True, "uploadId", "ListParts"),
     ("GET", True, None, "GetObject"),

@@ -13,7 +13,7 @@ class Features:
 
     `checksums`: keeps CRC-32C. `refuses_checksums`: and answers 501 to them. `full_object`: keeps
     one of all bytes of an upload. `trailers`: knows the framing with a checksum behind.
-    `ranges`: gives parts of objects. `page`: entries of a list.
+    `ranges`: gives parts of objects. `page`: entries of a list. `bulk`: deletes many in one request.
     """
 
     conditions: Conditions = "heeded"
@@ -23,3 +23,4 @@ class Features:
     trailers: bool = True
     ranges: bool = True
     page: int = 1000
+    bulk: bool = True

@@ -14,7 +14,7 @@ from crc32c import crc32c
 from tests.servers.s3.calls import Call
 from tests.servers.s3.conditions import check_key, check_source, check_write, key_of
 from tests.servers.s3.features import Features
-from tests.servers.s3.problems import invalid, no_such_key
+from tests.servers.s3.problems import Problem, invalid, no_such_key
 from tests.servers.s3.records import Bucket, Stored
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
@@ -69,8 +69,20 @@ class Objects:
 
     def delete(self, call: Call) -> web.Response:
         """https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObject.html"""
-        call.bucket.objects.pop(call.name, None)
+        self.remove(call.bucket, call.name)
         return web.Response(status=204)
+
+    def remove(self, bucket: Bucket, name: str) -> None:
+        """Delete an object; absent is success.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html
+        """
+        if name in bucket.held:
+            raise Problem(403, "AccessDenied", "Access Denied because object protected by object lock.")
+        if bucket.busy.get(name, 0):
+            bucket.busy[name] -= 1
+            raise Problem(500, "InternalError", "We encountered an internal error. Please try again.")
+        bucket.objects.pop(name, None)
 
     def list(self, call: Call) -> web.Response:
         """https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html"""

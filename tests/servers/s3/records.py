@@ -100,6 +100,10 @@ class Bucket:
     public: bool = False
     requester_pays: bool = False
     object_lock: bool = False
+    held: set[str] = field(default_factory=set)
+    """The names of objects that may not be deleted."""
+    busy: dict[str, int] = field(default_factory=dict)
+    """The names of objects whose next deletions fail in passing, and how many of them."""
     objects: dict[str, Stored] = field(default_factory=dict)
     uploads: dict[str, Upload] = field(default_factory=dict)
     completed: dict[str, tuple[str, str]] = field(default_factory=dict)
