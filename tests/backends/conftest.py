@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from ackpt.transfer.retry import Deadline, Retry
 from tests.backends import az_support, s3_support
 from tests.servers.azure import AzureServer
 from tests.servers.gcs import GCSServer
 from tests.servers.s3 import S3Server
+from tests.transfer.hand_clock import HandClock, longest
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +62,10 @@ def az_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureServer]:
 def az_container(az_server: AzureServer) -> str:
     """Give the name of an empty container."""
     return az_server.create_container("container")
+
+
+@pytest.fixture
+def retry() -> Retry:
+    """Give a policy that tries again without waiting."""
+    clock = HandClock()
+    return Retry(attempts=4, deadline=Deadline(300.0, clock=clock), sleep=clock.sleep, uniform=longest)

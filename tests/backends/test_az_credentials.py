@@ -112,6 +112,20 @@ async def test_a_copy_lends_the_token_to_the_store(
         assert await read(backend, "copy") == b"bytes"
 
 
+async def test_a_batch_carries_the_token_in_each_part_and_is_sent_again_with_a_new_one(
+    az_server: AzureServer, az_container: str, identity: Identity
+) -> None:
+    keys = [f"object-{number}" for number in range(9)]
+    async with open_az(az_server.url, az_container) as backend:
+        for key in keys:
+            await backend.put(key, body_of(b"bytes"))
+        az_server.app.credentials.tokens.clear()
+        assert await backend.delete_many(keys) == {}
+    assert az_server.names(az_container) == []
+    assert [entry.status for entry in az_server.log("BlobBatch")] == [401, 202, 202]
+    assert identity.asked == 2
+
+
 async def test_an_account_that_may_only_read_is_denied(
     az_server: AzureServer, az_container: str, identity: Identity
 ) -> None:

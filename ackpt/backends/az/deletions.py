@@ -5,14 +5,14 @@ https://learn.microsoft.com/rest/api/storageservices/blob-batch
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from ackpt.backends.az.blobs import Blobs
 from ackpt.backends.az.container import Ask, Container
 from ackpt.backends.az.errors import read_refusal, refused, translate
 from ackpt.backends.http.batch import Answer, answers
-from ackpt.backends.http.purpose import Purpose, Subject
+from ackpt.backends.http.purpose import Purpose
 from ackpt.backends.http.spoken import Spoken
 from ackpt.errors import (
     NotFoundError,
@@ -45,12 +45,17 @@ class Deletions:
         Raises:
             UnsupportedError: the store does not know batches, or not from us; nothing was deleted.
         """
-        purpose = self._container.purpose("delete blobs of", subject=Subject.BUCKET)
+        purpose = self._container.purpose("delete blobs of")
         found = await self._send(keys, purpose)
+        lost = [key for key, answer in found.items() if answer.status == _LOST_TOKEN]
+        if lost:
+            # The token ended meanwhile: a deletion of its own renews it, and then they all go again.
+            await self._blobs.delete(lost[0])
+            found |= await self._send(lost, purpose)
         errors: dict[str, StorageError] = {}
-        for number, key in enumerate(keys):
+        for key in keys:
             try:
-                await self._settle(key, found.get(number))
+                await self._settle(key, found.get(key))
             except StorageError as error:
                 errors[key] = error
         return errors
@@ -60,14 +65,12 @@ class Deletions:
         purpose = self._container.purpose("delete", key)
         if answer is None:
             raise TransientError(f"{purpose}: the answer says nothing about it", key=key)
-        if answer.status == _LOST_TOKEN:
-            await self._blobs.delete(key)  # the token ended meanwhile; this renews it
-        elif answer.status >= 300:
+        if answer.status >= 300:
             error = translate(purpose, read_refusal(answer.status, answer.headers, answer.body))
             if not isinstance(error, NotFoundError):
                 raise error
 
-    async def _send(self, keys: Sequence[str], purpose: Purpose) -> Mapping[int | None, Answer]:
+    async def _send(self, keys: Sequence[str], purpose: Purpose) -> dict[str, Answer]:
         asks = [
             Ask(
                 purpose=self._container.purpose("delete", key),
@@ -91,7 +94,9 @@ class Deletions:
                     # One part for all of them: the batch as a whole was not understood.
                     refusal = read_refusal(part.status, part.headers, part.body)
                     raise _as_unknown(translate(purpose, refusal))
-        return {part.number: part for part in parts}
+        return {
+            keys[part.number]: part for part in parts if part.number is not None and part.number < len(keys)
+        }
 
 
 def _as_unknown(error: StorageError) -> StorageError:

@@ -5,7 +5,7 @@ https://cloud.google.com/storage/docs/batch
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from ackpt.backends.gs.endpoint import Endpoint
@@ -49,10 +49,15 @@ class Deletions:
             BucketNotFoundError: there is no bucket.
         """
         found = await self._send(keys)
+        lost = [key for key, answer in found.items() if answer.status == _LOST_TOKEN]
+        if lost:
+            # The token ended meanwhile: a deletion of its own renews it, and then they all go again.
+            await self._objects.delete(lost[0])
+            found |= await self._send(lost)
         errors: dict[str, StorageError] = {}
-        for number, key in enumerate(keys):
+        for key in keys:
             try:
-                await self._settle(key, found.get(number))
+                await self._settle(key, found.get(key))
             except BucketNotFoundError:
                 raise
             except StorageError as error:
@@ -64,15 +69,13 @@ class Deletions:
         purpose = Purpose(action="delete", bucket=self._endpoint.bucket, key=key)
         if answer is None:
             raise TransientError(f"{purpose}: the answer says nothing about it", key=key)
-        if answer.status == _LOST_TOKEN:
-            await self._objects.delete(key)  # the token ended meanwhile; this renews it
-        elif answer.status >= 300:
+        if answer.status >= 300:
             error = translate(purpose, read_refusal(answer.status, answer.headers, answer.body))
             if not isinstance(error, NotFoundError):
                 raise error
             await self._objects.check_bucket(key)
 
-    async def _send(self, keys: Sequence[str]) -> Mapping[int | None, Answer]:
+    async def _send(self, keys: Sequence[str]) -> dict[str, Answer]:
         purpose = Purpose(action="delete objects of", bucket=self._endpoint.bucket, subject=Subject.BUCKET)
         requests = [
             Request(method="DELETE", url=self._endpoint.object(self._base + key), purpose=purpose)
@@ -97,4 +100,6 @@ class Deletions:
                     f"{purpose}: expected the answers to a batch, got {reply.body[:80]!r}; does the endpoint "
                     "speak the Cloud Storage JSON API?"
                 )
-        return {part.number: part for part in parts}
+        return {
+            keys[part.number]: part for part in parts if part.number is not None and part.number < len(keys)
+        }

@@ -53,7 +53,7 @@ def _head(request: Request) -> str:
 
 
 def answers(reply: Reply) -> list[Answer] | None:
-    """Read the parts of an answer; None for what is no such answer, or was cut short."""
+    """Read the parts of an answer, those that came whole; None for what is no such answer."""
     kind = Message()
     kind["Content-Type"] = reply.headers.get("Content-Type", "")
     boundary = kind.get_boundary()
@@ -61,8 +61,7 @@ def answers(reply: Reply) -> list[Answer] | None:
         return None
     pieces = re.split(rb"(?:^|\n)--" + re.escape(boundary.encode()), reply.body)
     found = [_answer(piece) for piece in pieces[1:-1]]
-    whole = [answer for answer in found if answer is not None]
-    return whole if len(whole) == len(found) and pieces[-1].startswith(b"--") else None
+    return [answer for answer in found if answer is not None]
 
 
 def _answer(part: bytes) -> Answer | None:

@@ -76,7 +76,7 @@ class S3App:
     def application(self) -> web.Application:
         """Make the aiohttp application."""
         application = web.Application(client_max_size=1 << 30)
-        application.router.add_route("*", "/{target:.*}", self._handle)
+        application.router.add_route("*", r"/{target:[\s\S]*}", self._handle)
         return application
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
