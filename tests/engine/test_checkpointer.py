@@ -273,6 +273,24 @@ async def test_a_reader_never_sees_a_committed_checkpoint_with_holes() -> None:
     assert deleted[-1] == "ckpt-1.deleted.json"
 
 
+async def test_saves_under_way_do_not_wait_for_a_deletion() -> None:
+    go = asyncio.Event()
+    run = Run(FaultScript(On(fault=Stall(go), operation="delete_many")))
+    files = {f"data-{n:05}-of-00009": b"shard" for n in range(9)}
+    async with Checkpointer(run.url, retention=KeepLast(1)) as checkpointer:
+        for step in (1, 2):
+            assert isinstance(await (await checkpointer.submit(Pinned(step, files))), Committed)
+        await until(lambda: run.script.requests("delete_many"))
+        for step in (3, 4):
+            assert isinstance(await (await checkpointer.submit(Pinned(step, files))), Committed)
+        assert await run.committed() == [2, 3, 4]
+        assert len([key for key in await run.keys() if key.startswith("ckpt-1.data")]) == 9
+        go.set()
+        await checkpointer.wait()
+        assert await run.committed() == [4]
+        assert {key.partition(".")[0] for key in await run.keys()} == {"", "ckpt-4"}
+
+
 async def test_a_deletion_cut_short_is_finished_by_the_next_start() -> None:
     run = Run(FaultScript(On(fault=Fails(denied), operation="delete_many", key="ckpt-1.data*")))
     async with Checkpointer(run.url, retention=KeepLast(1)) as checkpointer:
