@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ackpt.backends import open_backend, register_backend
-    from ackpt.backends.base import Backend, CopyingBackend, MultipartBackend
+    from ackpt.backends.base import Backend, BulkDeletingBackend, CopyingBackend, MultipartBackend
     from ackpt.checkpoint.retention import (
         Candidate,
         KeepAll,
@@ -36,6 +36,7 @@ __all__ = [
     "Backend",
     "BackgroundCheckpointer",
     "Block",
+    "BulkDeletingBackend",
     "Candidate",
     "CheckpointListener",
     "Checkpointer",
@@ -61,7 +62,7 @@ __all__ = [
 
 _HOMES = {
     "ackpt.backends": ("open_backend", "register_backend"),
-    "ackpt.backends.base": ("Backend", "CopyingBackend", "MultipartBackend"),
+    "ackpt.backends.base": ("Backend", "BulkDeletingBackend", "CopyingBackend", "MultipartBackend"),
     "ackpt.checkpoint.retention": (
         "Candidate",
         "KeepAll",

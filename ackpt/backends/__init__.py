@@ -8,6 +8,7 @@ from __future__ import annotations
 from ackpt.backends.base import (
     Backend,
     Body,
+    BulkDeletingBackend,
     Condition,
     CopyingBackend,
     IfAbsent,
@@ -33,6 +34,7 @@ from ackpt.backends.registry import (
 __all__ = [
     "Backend",
     "Body",
+    "BulkDeletingBackend",
     "Condition",
     "CopyingBackend",
     "IfAbsent",

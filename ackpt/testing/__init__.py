@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from ackpt.testing.faulty import (
         FaultyBackend,
+        FaultyBulkDeletingBackend,
         FaultyCopyingBackend,
         FaultyMultipartBackend,
         FaultyUpload,
@@ -49,6 +50,7 @@ __all__ = [
     "Fault",
     "FaultScript",
     "FaultyBackend",
+    "FaultyBulkDeletingBackend",
     "FaultyCopyingBackend",
     "FaultyMultipartBackend",
     "FaultyUpload",
@@ -71,6 +73,7 @@ __all__ = [
 _HOMES = {
     "BackendConformance": "conformance",
     "FaultyBackend": "faulty",
+    "FaultyBulkDeletingBackend": "faulty",
     "FaultyCopyingBackend": "faulty",
     "FaultyMultipartBackend": "faulty",
     "FaultyUpload": "faulty",

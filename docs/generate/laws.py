@@ -20,6 +20,7 @@ _TITLES = {
     "UploadLaws": "Uploads",
     "PartLaws": "Parts in any order",
     "CopyLaws": "Copies",
+    "ManyDeletionLaws": "Deletions of many objects",
     "Scenarios": "Whole saves through faults",
 }
 _NOTE = "<!-- Written by `make laws` from the results of the tests. -->"
