@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from ackpt.backends.base import Backend
+from ackpt.checkpoint.catalog import read_object
 from ackpt.errors import NotFoundError
 from ackpt.transfer.body import BytesBody
 
@@ -20,9 +21,24 @@ async def renew_lease(backend: Backend, *, writer: str) -> None:
     await backend.put(KEY, BytesBody(json.dumps({"writer": writer}).encode()))
 
 
-async def end_lease(backend: Backend) -> None:
-    """Say that no saver is at work any more."""
-    await backend.delete(KEY)
+async def end_lease(backend: Backend, *, writer: str) -> None:
+    """Say that `writer` is at work no more; another one's lease stays."""
+    if await writer_in(backend, KEY) == writer:
+        await backend.delete(KEY)
+
+
+async def writer_in(backend: Backend, key: str) -> str | None:
+    """Return the writer that a lease, or an intent to send, names; None where there is none.
+
+    Raises:
+        StorageError: the store cannot be read.
+    """
+    try:
+        record = json.loads(await read_object(backend, key))
+    except (NotFoundError, ValueError, RecursionError):
+        return None
+    writer = record.get("writer") if isinstance(record, dict) else None
+    return writer if isinstance(writer, str) else None
 
 
 async def is_leased(backend: Backend, *, now: datetime | None = None) -> bool:

@@ -7,6 +7,7 @@ never a committed checkpoint, an object of somebody else's, or what a living sav
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from contextlib import aclosing
@@ -17,27 +18,33 @@ from typing import Final, Literal
 
 from ackpt.backends.base import Backend, MultipartBackend, ObjectInfo, UploadInfo
 from ackpt.checkpoint.delete import TOMBSTONE_SUFFIX
-from ackpt.checkpoint.hold import is_over
+from ackpt.checkpoint.hold import READER_EXPIRES, is_over
 from ackpt.checkpoint.intent import SUFFIX as INTENT_SUFFIX
 from ackpt.checkpoint.lease import KEY as LEASE_KEY
-from ackpt.checkpoint.lease import is_leased
+from ackpt.checkpoint.lease import is_leased, writer_in
 from ackpt.checkpoint.manifest import SUFFIX as MANIFEST_SUFFIX
 from ackpt.checkpoint.manifest import split_prefix
 from ackpt.errors import NotFoundError
 from ackpt.transfer.deletion import delete_all
 from ackpt.transfer.fan_out import fan_out
 
+_log = logging.getLogger(__name__)
+
 _AT_ONCE: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orphan:
-    """Name one thing to remove: an object, or an open upload (then `upload_id` is set)."""
+    """Name one thing to remove: an object, or an open upload (then `upload_id` is set).
+
+    `account` is the object by which it is known to be ours, as it was found.
+    """
 
     kind: Literal["object", "upload"]
     key: str
     size: int
     reason: str
+    account: ObjectInfo
     upload_id: str | None = None
 
 
@@ -46,7 +53,9 @@ async def find_orphans(
 ) -> list[Orphan]:
     """Return what dead writers left and nobody touched for `older_than`; removes nothing.
 
-    While a saver holds the lease, only checkpoints below the newest committed step count.
+    While a saver holds the lease, only checkpoints below the newest committed step count, and of these
+    none that it says it is sending: a training may have gone back. A reader's hold counts only when it
+    keeps nothing any more, however short `older_than` is.
 
     Raises:
         StorageError: the store cannot be listed.
@@ -59,13 +68,29 @@ async def find_orphans(
         async with aclosing(backend.list_uploads()) as listing_uploads:
             uploads = [info async for info in listing_uploads]
     leased = await is_leased(backend, now=moment)
-    return orphans(objects, uploads, leased=leased, before=moment - older_than)
+    before = moment - older_than
+    readers_before = min(before, moment - READER_EXPIRES)
+    found = orphans(objects, uploads, leased=leased, before=before, readers_before=readers_before)
+    return await _not_of_the_living(backend, found) if leased else found
+
+
+async def _not_of_the_living(backend: Backend, found: Sequence[Orphan]) -> list[Orphan]:
+    living = await writer_in(backend, LEASE_KEY)
+    intents = sorted({each.account.key for each in found if each.account.key.endswith(INTENT_SUFFIX)})
+    writers = await fan_out([partial(writer_in, backend, key) for key in intents], limit=_AT_ONCE)
+    spared = {key for key, writer in zip(intents, writers, strict=True) if writer == living}
+    return [each for each in found if each.account.key not in spared]
 
 
 def orphans(
-    objects: Sequence[ObjectInfo], uploads: Iterable[UploadInfo], *, leased: bool, before: datetime
+    objects: Sequence[ObjectInfo],
+    uploads: Iterable[UploadInfo],
+    *,
+    leased: bool,
+    before: datetime,
+    readers_before: datetime,
 ) -> list[Orphan]:
-    """Decide, from a listing, what is an orphan: older than `before` in all its parts.
+    """Decide, from a listing, what is an orphan: older than `before` (readers' holds have their own).
 
     A key that is no plain path is nobody's: a listing is not trusted to stay inside the run.
     """
@@ -91,18 +116,26 @@ def orphans(
             reason = f"{prefix} is committed; this is left of its sending"
         else:
             reason = f"{prefix} was never committed, or is being deleted; its writer is gone"
-        found += [Orphan(kind="object", key=each.key, size=each.size, reason=reason) for each in mine]
+        account = by_key[key]
         found += [
-            Orphan(kind="upload", key=each.key, size=0, reason=reason, upload_id=each.upload_id)
+            Orphan(kind="object", key=each.key, size=each.size, reason=reason, account=account)
+            for each in mine
+        ]
+        found += [
+            Orphan(
+                kind="upload", key=each.key, size=0, reason=reason, account=account, upload_id=each.upload_id
+            )
             for each in open_ones
         ]
     lease = by_key.get(LEASE_KEY)
     if lease is not None and not leased and _is_old(lease.modified, before):
-        found.append(Orphan(kind="object", key=LEASE_KEY, size=lease.size, reason="its saver is gone"))
+        found.append(
+            Orphan(kind="object", key=LEASE_KEY, size=lease.size, reason="its saver is gone", account=lease)
+        )
     found += [
-        Orphan(kind="object", key=info.key, size=info.size, reason="its reader is gone")
+        Orphan(kind="object", key=info.key, size=info.size, reason="its reader is gone", account=info)
         for key, info in sorted(by_key.items())
-        if is_over(info, before)
+        if is_over(info, readers_before)
     ]
     return found
 
@@ -110,11 +143,30 @@ def orphans(
 async def remove_orphans(backend: Backend, found: Sequence[Orphan]) -> None:
     """Remove `found`: uploads, then objects, the intents and tombstones that account for them last.
 
+    What somebody has taken up since it was found, so that its account is another or gone, stays: a
+    saver that sends a checkpoint again declares that anew before anything else.
+
     Raises:
         StorageError: one could not be removed; what was not is left for the next sweep.
     """
-    uploads = [(each.key, each.upload_id) for each in found if each.upload_id is not None]
-    keys = [each.key for each in found if each.upload_id is None]
+    groups: dict[str, list[Orphan]] = {}
+    for each in found:
+        groups.setdefault(each.account.key, []).append(each)
+    for group in groups.values():
+        if await _is_as_it_was(backend, group[0].account):
+            await _remove(backend, group)
+        else:
+            _log.info("%s has changed since it was listed; what it accounts for stays", group[0].account.key)
+
+
+async def _is_as_it_was(backend: Backend, account: ObjectInfo) -> bool:
+    async with aclosing(backend.list(account.key)) as listing:
+        return account in [info async for info in listing]
+
+
+async def _remove(backend: Backend, group: Sequence[Orphan]) -> None:
+    uploads = [(each.key, each.upload_id) for each in group if each.upload_id is not None]
+    keys = [each.key for each in group if each.upload_id is None]
     accounts = {key for key in keys if key.endswith((INTENT_SUFFIX, TOMBSTONE_SUFFIX))}
     if isinstance(backend, MultipartBackend):
         await fan_out([partial(_abort, backend, *each) for each in uploads], limit=_AT_ONCE)

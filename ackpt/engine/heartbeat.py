@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from types import TracebackType
+from typing import Self
 
 from ackpt.checkpoint.lease import RENEW_SECS, end_lease, renew_lease
 from ackpt.engine.store import Store
@@ -16,7 +18,7 @@ _END_SECS = 1.0
 
 
 class Heartbeat:
-    """Renew a lease from `start` to `aclose`; on one event loop."""
+    """Renew a lease from `start` to `aclose`, or inside `async with`; on one event loop."""
 
     def __init__(self, store: Store, *, writer: str) -> None:
         self._store = store
@@ -27,6 +29,18 @@ class Heartbeat:
         """Begin to renew."""
         self._task = asyncio.create_task(self._beat(), name="heartbeat")
 
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
     async def aclose(self) -> None:
         """Stop, and end the lease; where that fails it ends by its age. Idempotent."""
         task, self._task = self._task, None
@@ -36,7 +50,7 @@ class Heartbeat:
         await asyncio.wait([task])
         with suppress(AckptError, TimeoutError):
             async with asyncio.timeout(_END_SECS):
-                await end_lease(self._store.backend)
+                await end_lease(self._store.backend, writer=self._writer)
 
     async def _beat(self) -> None:
         while True:

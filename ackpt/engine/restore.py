@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ackpt.checkpoint.retention import KeepAll
 from ackpt.checkpoint.staging import StagingFolder, staging_folder
 from ackpt.engine.agent.call import finish
 from ackpt.engine.background import IO_WORKERS
+from ackpt.engine.heartbeat import Heartbeat
 from ackpt.engine.log import log_event
 from ackpt.engine.overlap import Queue
 from ackpt.engine.pipeline import Pipeline
@@ -152,15 +154,20 @@ async def finish_in(store: Store, staging: StagingFolder, publish: Callable[[Eve
     Raises:
         StorageError: the store cannot be read.
     """
-    for name in sorted(await asyncio.to_thread(_names, staging)):
-        retainer = Retainer(KeepAll(), name=name)
-        await retainer.load(store.reliable())
-        pipeline = Pipeline(
-            store, staging, Direct(store, retainer, _at_once), overlap=Queue(1), publish=publish
-        )
-        claim = await read_claim(store.reliable())
-        await finish_leftovers(pipeline, staging, name=name, newest=retainer.newest, claim=claim)
-        await retainer.catch_up_state(store.reliable())
+    async with Heartbeat(store, writer=uuid.uuid4().hex):
+        for name in sorted(await asyncio.to_thread(_names, staging)):
+            await _finish_name(store, staging, name, publish)
+
+
+async def _finish_name(
+    store: Store, staging: StagingFolder, name: str, publish: Callable[[Event], None]
+) -> None:
+    retainer = Retainer(KeepAll(), name=name)
+    await retainer.load(store.reliable())
+    pipeline = Pipeline(store, staging, Direct(store, retainer, _at_once), overlap=Queue(1), publish=publish)
+    claim = await read_claim(store.reliable())
+    await finish_leftovers(pipeline, staging, name=name, newest=retainer.newest, claim=claim)
+    await retainer.catch_up_state(store.reliable())
 
 
 def _names(staging: StagingFolder) -> set[str]:

@@ -126,6 +126,8 @@ class OwnRun:
             BucketNotFoundError, PermissionDeniedError, StorageError: the store cannot be read.
         """
         await self._load()
+        writer = uuid.uuid4().hex
+        self._beat(writer)
         await finish_leftovers(
             pipeline,
             self._staging,
@@ -133,7 +135,6 @@ class OwnRun:
             newest=self.retainer.newest,
             claim=await read_claim(self._store.reliable()),
         )
-        writer = uuid.uuid4().hex
         await adopt_leftovers(self._staging, name=self._name, writer=writer)
         claim = await claim_run(self._store.reliable(), writer=writer)
         await self.retainer.catch_up_state(self._store.reliable())
@@ -147,6 +148,7 @@ class OwnRun:
             BucketNotFoundError, PermissionDeniedError, StorageError: the store cannot be read.
         """
         await self._load()
+        self._beat(claim.writer)
         self._take(pipeline, claim)
 
     async def _load(self) -> None:
@@ -156,7 +158,9 @@ class OwnRun:
 
     def _take(self, pipeline: Pipeline, claim: Claim) -> None:
         self._pipeline, self._claim = pipeline, claim
-        self._heartbeat = Heartbeat(self._store, writer=claim.writer)
+
+    def _beat(self, writer: str) -> None:
+        self._heartbeat = Heartbeat(self._store, writer=writer)
         self._heartbeat.start()
 
     async def send(self, request: SaveRequest, on_progress: Callable[[int], None]) -> Sent:
@@ -178,6 +182,10 @@ class OwnRun:
             return
         sweep = self.retainer.delete_outdated(self._store.reliable(), self._claim, self._publish_deleted)
         self._errands.start_in_turn(sweep, what=f"retention of {self._store.name} (it tries again)")
+        if self._fallback is not None:
+            self._errands.start_in_turn(
+                self._fallback.retain(), what=f"retention of {self._fallback.store.name} (it tries again)"
+            )
         self.begin()
 
     def check_start(self, step: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,11 @@ import pytest
 import ackpt
 from ackpt import Block, Checkpointer, CheckpointListener, KeepLast, Queue, Raise, Skip, Tolerate
 from ackpt.checkpoint.catalog import read_object
+from ackpt.checkpoint.lease import is_leased
+from ackpt.checkpoint.staging import StagingFolder
+from ackpt.checkpoint.sweep import find_orphans
+from ackpt.engine.restore import finish_in
+from ackpt.engine.store import Store
 from ackpt.errors import (
     ClosedError,
     FencedError,
@@ -556,6 +562,40 @@ async def test_work_of_an_earlier_process_is_no_start_of_this_one(tmp_path: Path
         async with Checkpointer(run.url, staging_dir=tmp_path, retention=KeepLast(1)) as checkpointer:
             await (await checkpointer.submit(Pinned(15)))
     assert await run.committed() == [20]
+
+
+@pytest.mark.parametrize("by", ["a saver that starts", "a restore"])
+async def test_what_an_earlier_process_left_is_finished_under_a_lease(by: str, tmp_path: Path) -> None:
+    run = Run(FaultScript(On(fault=Unavailable(), operation="put", key="*.manifest.json", times=None)))
+    with pytest.raises(SaveFailedError):
+        async with Checkpointer(run.url, staging_dir=tmp_path) as checkpointer:
+            await (await checkpointer.submit(Pinned(20)))
+    assert not await is_leased(run.store)
+    go, run.script = stalled_put("*.manifest.json")
+
+    async def finish() -> None:
+        if by == "a restore":
+            store, (folder,) = Store(run.url), tmp_path.iterdir()
+            staging = StagingFolder(folder)
+            staging.lock()
+            try:
+                await finish_in(store, staging, lambda event: None)
+            finally:
+                staging.unlock()
+                await store.aclose()
+        else:
+            async with Checkpointer(run.url, staging_dir=tmp_path):
+                pass
+
+    finishing = asyncio.create_task(finish())
+    await until(lambda: run.script.requests("put", "*.manifest.json") or finishing.done())
+    assert await is_leased(run.store)
+    found = await find_orphans(run.store, older_than=timedelta(days=-1))
+    assert found == []
+    go.set()
+    await finishing
+    assert await run.committed() == [20]
+    assert not await is_leased(run.store)
 
 
 async def test_what_a_training_commits_that_went_back_does_not_give_way_to_what_was_there() -> None:

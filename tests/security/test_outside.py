@@ -193,7 +193,10 @@ def test_a_sweep_does_not_believe_a_listing_that_leads_outside(key: str) -> None
         objects += [ObjectInfo(key=lie, size=1, version="1", modified=long_ago) for lie in lies]
         uploads = [UploadInfo(key=key.format(tmp="/tmp"), upload_id="1", created=long_ago)]
         tomorrow = datetime.now(UTC) + timedelta(days=1)
-        return [each.key for each in orphans(objects, uploads, leased=False, before=tomorrow)]
+        return [
+            each.key
+            for each in orphans(objects, uploads, leased=False, before=tomorrow, readers_before=tomorrow)
+        ]
 
     assert asyncio.run(find()) == ["ckpt-2.data", "ckpt-2.sending.json"]
 
