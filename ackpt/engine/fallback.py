@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ackpt.checkpoint.delete import delete_checkpoint
 from ackpt.checkpoint.fence import KEY as CLAIM_KEY
-from ackpt.checkpoint.fence import Claim, claim_run
+from ackpt.checkpoint.fence import Claim, check_claim, claim_run
+from ackpt.checkpoint.hold import held
 from ackpt.checkpoint.manifest import Manifest
 from ackpt.checkpoint.retention import Retention
 from ackpt.engine.request import SaveRequest
@@ -73,6 +74,7 @@ class Fallback:
         self._retainer = Retainer(retention, name=name)
         self._claim: Claim | None = None
         self._refused: set[int] = set()
+        self._given: set[int] = set()
         self._down = False
 
     async def start(self) -> None:
@@ -121,6 +123,7 @@ class Fallback:
             As `Sender.send`.
         """
         assert self._claim is not None, "start comes first"
+        await self._retainer.settled(request.prefix)
         mine = replace(request, claim=self._claim, uploads={}, journal=None)
         sent = await self._sender.send(
             mine,
@@ -129,20 +132,39 @@ class Fallback:
             base=self._retainer.last,
         )
         self._retainer.add(sent.manifest)
-        await self._retainer.delete_outdated(self.store.reliable(), self._claim, self._retainer.forget)
         return sent
 
+    async def retain(self) -> None:
+        """Delete what the policy does not keep here; raises as `Retainer.delete_outdated`."""
+        assert self._claim is not None, "start comes first"
+        await self._retainer.delete_outdated(self.store.reliable(), self._claim, self._retainer.forget)
+
     async def give_back(self, take: Callable[[Manifest, Fetch], Awaitable[Outcome]]) -> None:
-        """Have what is here taken, oldest first, and delete what is committed there; the rest stays."""
+        """Have what is here taken, oldest first, and delete what is committed there; the rest stays.
+
+        What is pinned here, or being read, stays until after a later commit.
+
+        Raises:
+            FencedError: a newer writer has taken over the fallback.
+            StorageError: a deletion failed; it is tried again after the next commit.
+        """
+        assert self._claim is not None, "start comes first"
         for manifest in self._retainer.manifests:
             if self._down or manifest.step in self._refused:
                 continue
-            outcome = await take(manifest, self._fetch)
-            if isinstance(outcome, Failed) and isinstance(outcome.error, StepConflictError):
-                self._refused.add(manifest.step)
-            if isinstance(outcome, Committed) and outcome.target == self._first.name:
-                await delete_checkpoint(self.store.reliable(), manifest)
+            if manifest.step not in self._given:
+                outcome = await take(manifest, self._fetch)
+                if isinstance(outcome, Failed) and isinstance(outcome.error, StepConflictError):
+                    self._refused.add(manifest.step)
+                if not isinstance(outcome, Committed) or outcome.target != self._first.name:
+                    continue
+                self._given.add(manifest.step)
+            backend = self.store.reliable()
+            await check_claim(backend, self._claim)
+            if not await held(backend, manifest.prefix):
+                await delete_checkpoint(backend, manifest)
                 self._retainer.forget(manifest)
+                self._given.discard(manifest.step)
 
     async def _fetch(self, manifest: Manifest, folder: Path) -> None:
         """Bring the files of a checkpoint into `folder`, verified, under their keys.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -10,14 +11,16 @@ import pytest
 import ackpt
 from ackpt import Checkpointer, KeepLast, Queue
 from ackpt.checkpoint.catalog import read_object
+from ackpt.checkpoint.hold import reading
 from ackpt.errors import (
     InvalidOptionError,
     SaveFailedError,
     StepConflictError,
+    StorageError,
     UnknownSchemeError,
 )
 from ackpt.events import Committed, Failed
-from ackpt.testing import Fault, Request, Script, Unavailable
+from ackpt.testing import Fails, Fault, FaultScript, On, Request, Script, Stall, Unavailable
 from tests.engine.runs import Pinned, Run, content
 
 
@@ -175,6 +178,43 @@ async def test_the_fallback_keeps_what_the_retention_says(first: Run, second: Ru
         for step in (1, 2, 3, 4):
             await save(checkpointer, step)
     await assert_has(second, 3, 4)
+
+
+async def test_a_deletion_in_the_fallback_neither_delays_nor_fails_a_save(
+    first: Run, second: Run, line: Line
+) -> None:
+    go = asyncio.Event()
+    second.script = FaultScript(
+        On(
+            fault=Fails(lambda request: StorageError("gone", key=request.key)),
+            operation="delete",
+            key="ckpt-1.manifest.json",
+        ),
+        On(fault=Stall(go), operation="delete", key="ckpt-1.manifest.json"),
+    )
+    async with Checkpointer(quick(first), fallback=second.url, retention=KeepLast(1)) as checkpointer:
+        line.down = True
+        for step in (1, 2, 3, 4):
+            assert isinstance(await (await checkpointer.submit(Pinned(step))), Committed)
+        go.set()
+        await checkpointer.wait()
+    await assert_has(second, 4)
+
+
+async def test_what_is_read_in_the_fallback_stays_there_until_it_has_been(
+    first: Run, second: Run, line: Line
+) -> None:
+    async with Checkpointer(quick(first), fallback=second.url) as checkpointer:
+        line.down = True
+        await save(checkpointer, 1)
+        async with reading(second.store, "ckpt-1"):
+            line.down = False
+            await save(checkpointer, 2)
+            await assert_has(first, 1, 2)
+            await assert_has(second, 1)
+        await save(checkpointer, 3)
+    await assert_has(first, 1, 2, 3)
+    await assert_has(second)
 
 
 def test_a_restore_takes_the_newest_of_both_and_what_can_be_had(
