@@ -52,6 +52,9 @@ _COPY_PATIENCE: Final = 5.0
 """A copy shows no sign of life until it is done; it has this many times the stall time, and once more
 for every GiB."""
 
+_DELETION_PATIENCE: Final = 5.0
+"""A deletion of many shows none either, and a store may go through its keys one by one."""
+
 
 def reliable(backend: Backend, retry: Retry) -> Backend:
     """Wrap `backend` so that its transient failures are retried; what it is able to do stays its type.
@@ -324,11 +327,13 @@ class _ReliableBulkDeleting(_ReliableBackend, BulkDeletingBackend):
 
     async def delete_many(self, keys: Sequence[str]) -> Mapping[str, StorageError]:
         """Delete the objects; what failed for a passing reason, and only that, is asked for again."""
+        what = f"delete of {keys[0]} and {len(keys) - 1} more"
         left = list(keys)
         failed: dict[str, StorageError] = {}
 
         async def attempt() -> None:
-            errors = await self.inner.delete_many(left)
+            async with self._retry.watch(what, patience=_DELETION_PATIENCE):
+                errors = await self.inner.delete_many(left)
             left.clear()
             for key, error in errors.items():
                 if isinstance(error, TransientError):
@@ -338,7 +343,7 @@ class _ReliableBulkDeleting(_ReliableBackend, BulkDeletingBackend):
             if left:
                 raise errors[left[0]]
 
-        await self._again(attempt, what=f"delete of {keys[0]} and {len(keys) - 1} more")
+        await self._retry(attempt, what=what)
         return failed
 
 

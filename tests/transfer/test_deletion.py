@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 
@@ -10,11 +11,11 @@ import pytest
 from ackpt.backends.base import Backend
 from ackpt.backends.memory import MemoryBackend
 from ackpt.errors import PermissionDeniedError, StorageError, TransientError, UnsupportedError
-from ackpt.testing import FaultScript, LostReply, On, Unavailable, inject
+from ackpt.testing import FaultScript, LostReply, On, Stall, Unavailable, inject
 from ackpt.transfer.body import BytesBody
 from ackpt.transfer.deletion import delete_all
 from ackpt.transfer.reliable import reliable
-from ackpt.transfer.retry import Retry
+from ackpt.transfer.retry import Deadline, Retry
 
 from .scripted import PutOnlyBackend
 
@@ -106,6 +107,23 @@ async def test_a_request_that_fails_as_a_whole_is_sent_again(fault: LostReply, r
     script = FaultScript(On(operation="delete_many", fault=fault))
     await delete_all(reliable(inject(backend, script), retry), KEYS)
     assert not script.unused
+    assert await listed(backend) == ["another"]
+
+
+async def test_a_request_that_goes_through_many_keys_has_more_time_than_others() -> None:
+    class OneByOne(MemoryBackend):
+        async def delete_many(self, keys: Sequence[str]) -> Mapping[str, StorageError]:
+            await asyncio.sleep(0.1)
+            return await super().delete_many(keys)
+
+    backend = OneByOne()
+    await fill(backend)
+    hasty = Retry(attempts=3, deadline=Deadline(60.0), stall_secs=0.05)
+    await delete_all(reliable(backend, hasty), KEYS)
+    assert await listed(backend) == ["another"]
+    stalled = inject(backend, FaultScript(On(operation="delete_many", fault=Stall(asyncio.Event()))))
+    await fill(backend)
+    await delete_all(reliable(stalled, hasty), KEYS)
     assert await listed(backend) == ["another"]
 
 

@@ -74,7 +74,9 @@ class Container:
         with self._hint():
             return await self._session.send(self._request(ask))
 
-    async def send_batch(self, asks: Sequence[Ask], purpose: Purpose, *, ok: frozenset[int]) -> Reply:
+    async def send_batch(
+        self, asks: Sequence[Ask], purpose: Purpose, *, ok: frozenset[int], timeout_secs: float
+    ) -> Reply:
         """Send requests about blobs, without bodies, in one; read the whole answer to all of them.
 
         "Each subrequest is authorized separately", and has no version of its own
@@ -93,6 +95,7 @@ class Container:
                 query={"restype": "container", "comp": "batch"},
                 content=batch(parts),
                 ok=ok,
+                timeout_secs=timeout_secs,
             )
         )
 

@@ -25,6 +25,9 @@ from ackpt.errors import (
 DELETE_LIMIT: Final = 256
 """"Each batch request supports a maximum of 256 subrequests" (…/blob-batch#request-body)."""
 
+_LONG_SECS: Final = 300.0
+"""The time for the answer to begin: a store may go through the keys one by one."""
+
 _REFUSED: Final = frozenset({400, 403, 404, 405, 501})
 _LOST_TOKEN: Final = 401
 
@@ -80,7 +83,9 @@ class Deletions:
             for key in keys
         ]
         with self._spoken.tried():
-            reply = await self._container.send_batch(asks, purpose, ok=frozenset({202}) | _REFUSED)
+            reply = await self._container.send_batch(
+                asks, purpose, ok=frozenset({202}) | _REFUSED, timeout_secs=_LONG_SECS
+            )
             if reply.status != 202:
                 raise _as_unknown(refused(purpose, reply))
             parts = answers(reply)

@@ -27,6 +27,9 @@ from ackpt.errors import (
 DELETE_LIMIT: Final = 100
 """"You should not include more than 100 calls in a single batch request" (…/storage/docs/batch)."""
 
+_LONG_SECS: Final = 300.0
+"""The time for the answer to begin: a store may go through the keys one by one."""
+
 _NOT_SPOKEN: Final = frozenset({400, 404, 405, 501})
 _LOST_TOKEN: Final = 401
 
@@ -89,6 +92,7 @@ class Deletions:
                     purpose=purpose,
                     content=batch(requests),
                     ok=frozenset({200}) | _NOT_SPOKEN,
+                    timeout_secs=_LONG_SECS,
                 )
             )
             if reply.status != 200:

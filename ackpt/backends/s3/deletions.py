@@ -26,6 +26,9 @@ from ackpt.errors import NotFoundError, StorageError, UnsupportedError
 DELETE_LIMIT: Final = 1000
 """"The request can contain a list of up to 1,000 keys" (…/API_DeleteObjects.html)."""
 
+_LONG_SECS: Final = 300.0
+"""The time for the answer to begin: a store may go through the keys one by one."""
+
 _NOT_IN_XML: Final = re.compile("[\x00-\x1f\ufffe\uffff]")
 """What XML cannot hold, and what its readers take for something else: a line's end for another one
 (https://www.w3.org/TR/xml/#charsets, https://www.w3.org/TR/xml/#sec-line-ends)."""
@@ -91,6 +94,7 @@ class Deletions:
                     headers={"content-md5": _md5(document)},
                     content=Content.of(document, "application/xml"),
                     ok=_ANSWERS,
+                    timeout_secs=_LONG_SECS,
                 )
             )
             root = _read(reply, purpose)
