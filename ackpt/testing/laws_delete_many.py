@@ -97,7 +97,7 @@ class ManyDeletionLaws(Laws):
 
     @law
     async def test_the_empty_key_among_many_is_refused(self, scene: Scene) -> None:
-        """It is no name, and never stands for all: nothing is deleted."""
+        """The empty key is no name, and never stands for all: nothing is deleted."""
         bulk = scene.bulk
         for key in ["object", "folder/object"]:
             await scene.put(key, b"bytes")
@@ -121,7 +121,7 @@ class ManyDeletionLaws(Laws):
 
     @law
     async def test_what_is_written_after_a_deletion_of_many_stays(self, scene: Scene) -> None:
-        """After it the keys are as good as new."""
+        """After a deletion of many the keys are as good as new."""
         bulk = scene.bulk
         for data in [b"first", b"second"]:
             for key in ["a", "b", "c"]:
