@@ -329,7 +329,7 @@ async def test_a_newer_writer_fences_the_older_one(tmp_path: Path) -> None:
 async def test_a_writer_that_comes_back_to_a_step_that_a_newer_one_has_saved_is_told_of_it(
     tmp_path: Path, moment: str, deleted: bool
 ) -> None:
-    """Real event: a trainer that was stopped in the middle of a save, and went on after the next had begun."""
+    """Real event: a trainer that was stopped in the middle of a save, and went on after the next began."""
     run = Run()
     go, run.script = stalled_put(moment)
     old = Checkpointer(run.url)
