@@ -44,13 +44,14 @@ class StorageURL:
         """Take a URL or a plain local path apart.
 
         A text without `scheme://` is a local path, taken literally (no escapes; `~` is the home
-        folder); one that ends like options is refused, since it takes none.
+        folder); one that ends like options is refused, since it takes none, and so is one with `://`
+        behind what is no scheme, unless it begins as a path does (`/`, `.`, `~`).
         In a URL the path may be percent-encoded, and must be where it holds `%`, `?` or `#`
         (RFC 3986, section 2.4).
 
         Raises:
-            InvalidURLError: empty, malformed, a single slash after the scheme, a fragment,
-                an option twice or without a value, or a user name or password in it.
+            InvalidURLError: empty, malformed, no scheme before `://`, a single slash after it, a
+                fragment, an option twice or without a value, or a user name or password in it.
         """
         text = os.fspath(text)
         match = _SCHEME.match(text)
@@ -59,25 +60,25 @@ class StorageURL:
         scheme = match.group(1).lower()
         if _CONTROL.search(text):
             # `urlsplit` would drop them silently, and so name another object.
-            raise InvalidURLError(f"a {scheme} URL has a control character in it; write it as %XX")
+            raise InvalidURLError(f"the {scheme} URL has a control character in it; write it as %XX")
         try:
             split = urlsplit(text)
         except ValueError:
             # Without Python's own words: they repeat the host, with a password that may be in it.
-            raise InvalidURLError(f"a {scheme} URL has a malformed bucket or host") from None
+            raise InvalidURLError(f"the {scheme} URL has a malformed bucket or host") from None
         if "@" in split.netloc:
             raise InvalidURLError(
-                f"a {scheme} URL has a user name or password in it; take it out and give credentials "
+                f"the {scheme} URL has a user name or password in it; take it out and give credentials "
                 "the way the store's own tools find them (environment or configuration files)"
             )
         if split.fragment or text.endswith("#"):
-            raise InvalidURLError(f"a {scheme} URL has a fragment ('#…'); write '#' in a path as '%23'")
+            raise InvalidURLError(f"the {scheme} URL has a fragment ('#…'); write '#' in a path as '%23'")
         options = _options(split.query, scheme)
         if scheme == "file":
             path = _file_path(split.netloc, split.path)
             return cls(scheme=scheme, bucket="", path=path, options=options)
         if scheme != "memory" and not scheme.startswith("fsspec+") and not split.netloc:
-            raise InvalidURLError(f"no bucket in a {scheme} URL; expected {scheme}://bucket/path")
+            raise InvalidURLError(f"no bucket in the {scheme} URL; expected {scheme}://bucket/path")
         path = _decode(split.path, scheme).removeprefix("/").rstrip("/")
         return cls(scheme=scheme, bucket=_decode(split.netloc, scheme), path=path, options=options)
 
@@ -102,6 +103,13 @@ def _local_path(text: str) -> str:
             f"one slash after '{scheme}:'; expected '{scheme}://…' "
             f"(pathlib.Path drops the second one: pass a str), or './{scheme}:…' for a local path"
         )
+    if "://" in text and not text.startswith(("/", ".", "~")):
+        # A blank before a pasted URL, or a chain of fsspec's: it would be a folder here, and nobody notices.
+        # Not repeated in the message: it may be a connection string.
+        raise InvalidURLError(
+            "what comes before '://' is no scheme (a letter, then letters, digits, '+', '-' and '.', no blank); "
+            "expected scheme://bucket/path, or './…' for a local path"
+        )
     if "\0" in text:
         raise InvalidURLError("a local path has a NUL character in it")
     if _QUERY.search(text):
@@ -115,13 +123,13 @@ def _local_path(text: str) -> str:
 def _file_path(netloc: str, path: str) -> str:
     if netloc not in ("", "localhost"):
         raise InvalidURLError(
-            f"a file URL names the host {netloc!r}; expected three slashes: file:///{netloc}{path}"
+            f"the file URL names the host {netloc!r}; expected three slashes: file:///{netloc}{path}"
         )
     if not path:
-        raise InvalidURLError("no path in a file URL; expected file:///path")
+        raise InvalidURLError("no path in the file URL; expected file:///path")
     decoded = unquote(path, errors="surrogateescape")
     if "\0" in decoded:
-        raise InvalidURLError("a file URL has a NUL character in it")
+        raise InvalidURLError("the file URL has a NUL character in it")
     return _normal(decoded)
 
 
@@ -134,9 +142,9 @@ def _decode(text: str, scheme: str) -> str:
     try:
         decoded = unquote(text, errors="strict")
     except UnicodeDecodeError:
-        raise InvalidURLError(f"a {scheme} URL has escapes that are not UTF-8; write them as UTF-8") from None
+        raise InvalidURLError(f"the {scheme} URL has escapes that are not UTF-8; write them as UTF-8") from None
     if "\0" in decoded:
-        raise InvalidURLError(f"a {scheme} URL has a NUL character in it")
+        raise InvalidURLError(f"the {scheme} URL has a NUL character in it")
     return decoded
 
 
@@ -149,10 +157,10 @@ def _options(query: str, scheme: str) -> Mapping[str, str]:
         if not name or not equals:
             # Not repeated in the message: it may be a token that went astray.
             raise InvalidURLError(
-                f"an option in a {scheme} URL has no name or no value; expected ?name=value"
+                f"an option in the {scheme} URL has no name or no value; expected ?name=value"
             )
         name = _decode(name, scheme)
         if name in options:
-            raise InvalidURLError(f"option {name!r} comes twice in a {scheme} URL; give it once")
+            raise InvalidURLError(f"option {name!r} comes twice in the {scheme} URL; give it once")
         options[name] = _decode(value, scheme)
     return MappingProxyType(options) if options else _NO_OPTIONS

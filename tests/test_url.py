@@ -40,6 +40,7 @@ parse = StorageURL.parse
         ("//data/run/", "file", "", "/data/run"),
         ("/data/100%25?a#c", "file", "", "/data/100%25?a#c"),
         ("/data/a://b", "file", "", "/data/a:/b"),
+        ("/data/fsspec+a::b://c", "file", "", "/data/fsspec+a::b:/c"),
     ],
 )
 def test_a_url_is_taken_apart(text: str, scheme: str, bucket: str, path: str) -> None:
@@ -74,10 +75,14 @@ def test_options_are_decoded_once_and_a_plus_stays_a_plus(query: str, options: d
     ("text", "says"),
     [
         ("", "empty storage URL"),
-        ("gs://", "no bucket in a gs URL"),
-        ("gs:///run", "no bucket in a gs URL"),
+        ("gs://", "no bucket in the gs URL"),
+        ("gs:///run", "no bucket in the gs URL"),
         ("gs:/bucket/run", "one slash after 'gs:'"),
         ("fsspec+s3:/bucket", "one slash"),
+        (" gs://bucket/run", "no scheme"),
+        ("s_3://bucket/run", "no scheme"),
+        ("://bucket/run", "no scheme"),
+        ("fsspec+simplecache::gs://bucket/run", "no scheme"),
         ("gs://bucket/run#part", "write '#' in a path as '%23'"),
         ("gs://bucket/run#", "fragment"),
         ("gs://bucket/run?a=1&a=2", "option 'a' comes twice"),
@@ -90,7 +95,7 @@ def test_options_are_decoded_once_and_a_plus_stays_a_plus(query: str, options: d
         ("gs://bucket/%FF", "not UTF-8"),
         ("gs://bucket/run?a=%FF", "not UTF-8"),
         ("file://data/run", "file:///data/run"),
-        ("file://", "no path in a file URL"),
+        ("file://", "no path in the file URL"),
         ("file:///a%00b", "NUL"),
         ("/a\0b", "NUL"),
         ("/data/run?part_size=8MiB", "a plain path takes no options"),
@@ -119,6 +124,7 @@ def test_a_path_object_made_of_a_url_is_refused() -> None:
         "gs://bucket/run?token=MARKER&token=MARKER",
         "gs://bucket/run?token=MARKER#MARKER",
         "gs://bucket/run?token=MARKER%FF",
+        "AccountKey=MARKER;BlobEndpoint=https://account.blob.core.windows.net",
     ],
 )
 def test_no_credential_is_repeated_in_an_error(text: str) -> None:
