@@ -74,6 +74,12 @@ def test_a_host_or_a_bad_name_is_no_container(bucket: str) -> None:
         open_backend(f"az://{bucket}/container/run?account=name")
 
 
+@pytest.mark.parametrize("path", ["back%5Cslash", "a/../b", "..", "./a", "a/."])
+def test_a_path_that_azure_would_tidy_up_is_refused(path: str) -> None:
+    with pytest.raises(InvalidURLError, match="Azure takes a backslash for a slash"):
+        open_backend(f"az://container/{path}?account=name&anonymous=true")
+
+
 def test_a_url_without_an_account_says_where_it_can_be_named() -> None:
     with pytest.raises(InvalidOptionError, match=r"option 'account', or set AZURE_STORAGE_ACCOUNT"):
         open_backend("az://container/run")

@@ -37,6 +37,11 @@ _SMALL_BYTES: Final = 1 * MiB
 _CONTAINER: Final = re.compile(r"[a-z0-9](-?[a-z0-9]){2,62}|\$root|\$web|\$logs")
 
 
+def _is_tidied(name: str) -> bool:
+    """Tell whether a server, or something between, would make another name of this one."""
+    return "\\" in name or any(segment in (".", "..") for segment in name.split("/"))
+
+
 class AzBackend(MultipartBackend, BulkDeletingBackend):
     """Be the objects below `az://container/path`: block blobs of one storage account.
 
@@ -65,12 +70,18 @@ class AzBackend(MultipartBackend, BulkDeletingBackend):
 
         Raises:
             InvalidOptionError: no account is named, or an option, or an environment variable, is wrong.
-            InvalidURLError: what should be a container's name is none.
+            InvalidURLError: what should be a container's name is none, or the path is one that Azure
+                would tidy up.
         """
         if _CONTAINER.fullmatch(url.bucket) is None:
             raise InvalidURLError(
                 f"{url}: {url.bucket!r} is no container's name (3 to 63 lower-case letters, digits and "
                 "single dashes); expected az://container/path?account=name"
+            )
+        if _is_tidied(url.path):
+            raise InvalidURLError(
+                f"{url}: Azure takes a backslash for a slash, and '.' and '..' for folders; "
+                "expected a path without them"
             )
         options = read_options(AzOptions, url.options, where=str(url))
         kind = CopyingAzBackend if options.encryption_key_env is None else cls
@@ -175,7 +186,7 @@ class AzBackend(MultipartBackend, BulkDeletingBackend):
         """
         if not key:
             raise UnsupportedError("an object needs a name; got an empty key", key=key)
-        if "\\" in key or any(segment in (".", "..") for segment in key.split("/")):
+        if _is_tidied(key):
             raise UnsupportedError(
                 f"{key}: Azure takes a backslash for a slash, and '.' and '..' for folders", key=key
             )
