@@ -107,8 +107,8 @@ def _local_path(text: str) -> str:
         # A blank before a pasted URL, or a chain of fsspec's: it would be a folder here, and nobody notices.
         # Not repeated in the message: it may be a connection string.
         raise InvalidURLError(
-            "what comes before '://' is no scheme (a letter, then letters, digits, '+', '-' and '.', no blank); "
-            "expected scheme://bucket/path, or './…' for a local path"
+            "what comes before '://' is no scheme (a letter, then letters, digits, '+', '-' and '.'); "
+            "expected scheme://bucket/path without a blank, or './…' for a local path"
         )
     if "\0" in text:
         raise InvalidURLError("a local path has a NUL character in it")
@@ -142,7 +142,9 @@ def _decode(text: str, scheme: str) -> str:
     try:
         decoded = unquote(text, errors="strict")
     except UnicodeDecodeError:
-        raise InvalidURLError(f"the {scheme} URL has escapes that are not UTF-8; write them as UTF-8") from None
+        raise InvalidURLError(
+            f"the {scheme} URL has escapes that are not UTF-8; write them as UTF-8"
+        ) from None
     if "\0" in decoded:
         raise InvalidURLError(f"the {scheme} URL has a NUL character in it")
     return decoded

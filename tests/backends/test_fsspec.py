@@ -29,6 +29,7 @@ def test_it_is_for_one_writer() -> None:
     ("url", "kind", "says"),
     [
         ("fsspec+nowhere://x/y", errors.UnknownSchemeError, "fsspec has no filesystem for 'nowhere'"),
+        ("fsspec+://x/y", errors.InvalidURLError, r"no protocol .* expected fsspec\+<protocol>://"),
         ("fsspec+sftp://x/y", errors.MissingDependencyError, "fsspec's filesystem for 'sftp'"),
         ("fsspec+memory:///x?tier=1", errors.InvalidOptionError, "unknown option 'tier'"),
         ("fsspec+memory:///x?verify=maybe", errors.InvalidOptionError, "true or false"),
@@ -83,6 +84,7 @@ class HTTPError(Exception):
         (OSError(errno.ENOSPC, "full"), errors.StorageFullError),
         (ConnectionResetError("x"), errors.TransientError),
         (TimeoutError("x"), errors.TransientError),
+        (NotImplementedError(), errors.UnsupportedError),
         (HTTPError(404), errors.NotFoundError),
         (HTTPError(401), errors.AuthenticationError),
         (HTTPError(403), errors.PermissionDeniedError),
@@ -99,6 +101,13 @@ def test_what_a_filesystem_raises_is_typed_and_names_the_key(
     assert type(made) is kind
     assert made.key == "model.index"
     assert "model.index" in str(made)
+
+
+async def test_a_filesystem_that_only_reads_says_so() -> None:
+    backend = open_backend("fsspec+http://127.0.0.1:1/run")
+    with pytest.raises(errors.UnsupportedError, match="this filesystem cannot do that"):
+        await backend.put("model.index", BytesBody(b"bytes"))
+    await backend.aclose()
 
 
 @pytest.mark.parametrize("key", ["a/../b", "/a", "a//b", "./a", ".ackpt-tmp/a", ""])

@@ -48,7 +48,7 @@ class FsspecBackend(SingleWriter, Backend):
         """Make a backend for `fsspec+<protocol>://…?fs.argument=value`.
 
         Raises:
-            UnknownSchemeError, MissingDependencyError: fsspec cannot make such a filesystem.
+            InvalidURLError, UnknownSchemeError, MissingDependencyError: fsspec cannot make such a filesystem.
             InvalidOptionError: an option that is unknown, or a credential.
         """
         return cls(filesystem_opener(url), verify=read_fsspec_options(url).verify, name=str(url))

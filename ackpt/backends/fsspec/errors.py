@@ -14,6 +14,7 @@ from ackpt.errors import (
     StorageError,
     StorageFullError,
     TransientError,
+    UnsupportedError,
 )
 
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -44,6 +45,10 @@ def translate(error: Exception, key: str) -> StorageError:
         return StorageFullError(what, key=key)
     if isinstance(error, ConnectionError | TimeoutError | EOFError) or status in _PASSING:
         return TransientError(what, key=key)
+    if isinstance(error, NotImplementedError):
+        return UnsupportedError(
+            f"{key or 'the root'}: this filesystem cannot do that (it may be one to read from only)", key=key
+        )
     return StorageError(what, key=key)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fsspec.core import url_to_fs
 from fsspec.registry import available_protocols, get_filesystem_class
 
-from ackpt.errors import InvalidOptionError, MissingDependencyError, UnknownSchemeError
+from ackpt.errors import InvalidOptionError, InvalidURLError, MissingDependencyError, UnknownSchemeError
 from ackpt.options import flag, option, read_options
 from ackpt.url import StorageURL
 
@@ -69,11 +69,15 @@ def filesystem_opener(url: StorageURL) -> Opener:
     """Return what makes the filesystem that `url` names; checks what can be known without a connection.
 
     Raises:
+        InvalidURLError: no protocol is named.
         UnknownSchemeError: fsspec knows no such protocol.
         MissingDependencyError: the filesystem's package is not installed.
         InvalidOptionError: an `fs.` option that holds a credential.
     """
     protocol = url.scheme.removeprefix(PREFIX)
+    if not protocol:
+        # fsspec takes it for a local path.
+        raise InvalidURLError(f"no protocol in {str(url)!r}; expected fsspec+<protocol>://…")
     arguments = _arguments(url)
     try:
         get_filesystem_class(protocol)
