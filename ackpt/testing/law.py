@@ -73,8 +73,13 @@ def make_law(
         reason = self.cannot.get(name)
         if reason is not None:
             pytest.xfail(f"cannot, because {reason}")
-        async with asyncio.timeout(self.law_timeout_secs), scene_of(make_backend) as scene:
-            await check(self, scene)
+        try:
+            async with asyncio.timeout(self.law_timeout_secs), scene_of(make_backend) as scene:
+                await check(self, scene)
+        except (Exception, pytest.fail.Exception) as error:
+            # A summary, and a short traceback, do not show the sentence of the law.
+            error.add_note(f"the law: {inspect.cleandoc(check.__doc__ or name)}")
+            raise
 
     # Not `functools.wraps`: pytest would follow `__wrapped__` and look for a fixture 'scene'.
     run.__name__ = name

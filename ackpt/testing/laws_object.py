@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 
 import pytest
@@ -155,6 +156,29 @@ class ObjectLaws(Laws):
             return
         whole = b"".join(got)
         assert same(whole, old) or same(whole, new), "a reader got bytes of two versions, or not all of one"
+
+    @law
+    async def test_a_replaced_object_is_never_gone(self, scene: Scene) -> None:
+        """At every moment of a put over an object, head and get find the old one or the new one, whole."""
+        size, reader = 100 * KiB, scene.another()
+        bodies = [bytes([number]) * size for number in range(10)]
+        await scene.put("object", bodies[0])
+
+        async def replace() -> None:
+            for body in bodies[1:]:
+                await scene.put("object", body)
+
+        writer = asyncio.create_task(replace())
+        try:
+            while not writer.done():
+                assert (await reader.head("object")).size == size, "head found a size that nobody put"
+                data = await read(reader, "object")
+                assert any(same(data, body) for body in bodies), "get found bytes that nobody put"
+                await asyncio.sleep(0)
+            await writer
+        finally:
+            writer.cancel()
+            await asyncio.wait({writer})
 
     @law
     async def test_list_finds_keys_by_prefix(self, scene: Scene) -> None:

@@ -55,6 +55,7 @@ class Suite(Laws):
     def make_backend(self) -> MakeBackend:
         """Ask the author for the one thing that a suite needs."""
         raise NotImplementedError(
-            f"{type(self).__name__} has no fixture 'make_backend'; "
-            "define one that returns a callable which opens a backend on a fresh place"
+            f"the class {type(self).__name__} has no fixture 'make_backend'; define one in it (one outside, "
+            "in the module or a conftest.py, does not count), or in a mixin before the suite: it returns a "
+            "callable which opens a backend on a fresh place"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 
@@ -86,6 +87,25 @@ class GetReadsWhatIsThereNow(MemoryBackend):
         end = len(self.find(key).data) if stop is None else stop
         for position in range(start, end, 4096):
             yield self.find(key).data[position : min(position + 4096, end)]
+
+
+@caught_by("a_replaced_object_is_never_gone")
+class PutDeletesFirst(MemoryBackend):
+    async def put(self, key: str, body: Body, *, condition: Condition | None = None) -> ObjectInfo:
+        if condition is None:
+            await self.delete(key)
+            await asyncio.sleep(0)
+        return await super().put(key, body, condition=condition)
+
+
+@caught_by("a_replaced_object_is_never_gone")
+class PutShowsHalfOfIt(MemoryBackend):
+    async def put(self, key: str, body: Body, *, condition: Condition | None = None) -> ObjectInfo:
+        if condition is None:
+            data = await body.read()
+            await super().put(key, HonestBody(data[: len(data) // 2]))
+            await asyncio.sleep(0)
+        return await super().put(key, body, condition=condition)
 
 
 @caught_by("head_of_nothing_is_not_found")

@@ -29,8 +29,9 @@ def opener(kind: type[MemoryBackend]) -> MakeBackend:
 async def test_each_lie_is_caught_by_its_law(mutant: type[MemoryBackend]) -> None:
     law = CAUGHT_BY[mutant]
     await Suite.check(law, opener(MemoryBackend))
-    with pytest.raises((AssertionError, AckptError, StopAsyncIteration, pytest.fail.Exception)):
+    with pytest.raises((AssertionError, AckptError, StopAsyncIteration, pytest.fail.Exception)) as caught:
         await Suite.check(law, opener(mutant))
+    assert caught.value.__notes__ == [f"the law: {Suite.laws()[law]}"]
 
 
 def test_every_class_of_laws_catches_something() -> None:
