@@ -101,7 +101,8 @@ class Backend(ABC):
     """Be the objects under one URL.
 
     All methods run on one event loop, many at a time; blocking work goes to a thread.
-    Keys are relative to the URL, use `/`, and never start with one. A method raises the errors of
+    Keys are relative to the URL, use `/`, and never start with one; there is no object under the
+    empty one, whose put is a `StorageError`. A method raises the errors of
     `ackpt.errors`, translated at this edge with `raise … from`, and lets cancellation through,
     leaving nothing half-written that a reader could see.
     """

@@ -15,6 +15,7 @@ def pages() -> Mapping[Path, str]:
     """Return every generated page, by its path."""
     return {
         REFERENCE / "api.md": api.page(),
+        REFERENCE / "backends.md": api.backends_page(),
         REFERENCE / "laws.md": laws.page(REFERENCE / "laws.json"),
         REFERENCE / "errors.md": words.errors_page(),
         REFERENCE / "events.md": words.events_page(),

@@ -26,7 +26,7 @@ def bases(node: ast.ClassDef) -> list[str]:
 
 
 def fields(node: ast.ClassDef) -> list[str]:
-    """Return the fields of a dataclass, with their types and defaults, as they are written."""
+    """Return the fields of a class, with their types and defaults, as they are written."""
     return [ast.unparse(item) for item in node.body if isinstance(item, ast.AnnAssign)]
 
 
