@@ -214,8 +214,9 @@ async def test_anonymous_where_that_is_not_allowed_is_an_authentication_error(
 ) -> None:
     gs_server.require("token-1")
     async with open_gs(gs_server, gs_bucket) as backend:
-        with pytest.raises(AuthenticationError):
+        with pytest.raises(AuthenticationError, match="no credentials were sent") as caught:
             await backend.head("key")
+        assert "log in again" not in str(caught.value)
         assert len(gs_server.log()) == 1
 
 

@@ -340,5 +340,5 @@ async def test_nobody_reads_what_is_public(s3_server: S3Server, monkeypatch: pyt
         with pytest.raises(PermissionDeniedError):
             await backend.put("key", body_of(b"bytes"))
     async with open_s3(s3_server.url, private, anonymous="true") as backend:
-        with pytest.raises(PermissionDeniedError):
+        with pytest.raises(PermissionDeniedError, match=r"s3:ListBucket.*no credentials were sent"):
             await backend.head("key")

@@ -74,6 +74,10 @@ class Signed(Anonymous, Access):
         """Use the same signature, if there is one."""
         return SourceAccess(sas=self._sas)
 
+    def is_nobody(self) -> bool:
+        """Tell whether there is no signature."""
+        return self._sas is None
+
 
 class Login(Access):
     """Send the token of whoever is logged in."""

@@ -32,6 +32,10 @@ class Authorization(ABC):
     async def aclose(self) -> None:
         """Give up a renewal under way; idempotent."""
 
+    def is_nobody(self) -> bool:
+        """Tell whether requests go without any credentials."""
+        return False
+
 
 class Anonymous(Authorization):
     """Send requests as nobody."""
@@ -46,3 +50,7 @@ class Anonymous(Authorization):
 
     async def aclose(self) -> None:
         """Do nothing."""
+
+    def is_nobody(self) -> bool:
+        """Tell that requests go without any."""
+        return True

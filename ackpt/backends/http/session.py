@@ -14,9 +14,10 @@ from ackpt.backends.http.authorization import Authorization
 from ackpt.backends.http.environment import CA_VARIABLES, proxy_for, tls_context
 from ackpt.backends.http.message import Content, Reply, Request
 from ackpt.backends.http.payload import BlocksPayload
-from ackpt.backends.http.refusal import Dialect
+from ackpt.backends.http.purpose import Purpose
+from ackpt.backends.http.refusal import Dialect, Refusal
 from ackpt.backends.http.transport_errors import transport_errors
-from ackpt.errors import ClosedError, StorageError
+from ackpt.errors import AuthenticationError, ClosedError, PermissionDeniedError, StorageError
 
 _ERROR_BYTES = 64 << 10
 _READ_BYTES = 128 << 10
@@ -95,8 +96,20 @@ class Session:
                     response.status, response.headers, await response.content.read(_ERROR_BYTES)
                 )
             if not may_renew or not await self._authorization.renew(authorization, refusal):
-                raise self._dialect.translate(request.purpose, refusal)
+                raise self._refused(request.purpose, refusal)
             authorization = await self._authorization.headers(request)
+
+    def _refused(self, purpose: Purpose, refusal: Refusal) -> StorageError:
+        """Choose the error; where nobody asked, what the dialect says of credentials would mislead."""
+        error = self._dialect.translate(purpose, refusal)
+        if not isinstance(error, PermissionDeniedError) or not self._authorization.is_nobody():
+            return error
+        what = f"{purpose}: {refusal}" if isinstance(error, AuthenticationError) else str(error)
+        return type(error)(
+            f"{what}; no credentials were sent: leave anonymous=true away, or the variable that names an "
+            "emulator",
+            key=error.key,
+        )
 
     @asynccontextmanager
     async def _exchange(
