@@ -222,7 +222,10 @@ def check_key(key: str, prefix: str) -> None:
     if rest == key or rest[:1] not in (".", "/") or len(rest) < 2:
         raise ValueError(f"key {key!r} is not below {prefix!r}")
     if "\\" in key or any(ord(c) < 32 for c in key) or any(s in ("", ".", "..") for s in key.split("/")):
-        raise ValueError(f"key {key!r} is not a plain path")
+        raise ValueError(
+            f"key {key!r} is not a plain path; expected one without a backslash, a control character, and an "
+            "empty, '.' or '..' segment"
+        )
     if rest in BOOK_KEEPING:
         raise ValueError(f"key {key!r} is not a checkpoint's own: ackpt keeps its books there")
     try:

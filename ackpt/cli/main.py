@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from ackpt.cli.agent import AGENT
 from ackpt.cli.gc import GC
@@ -23,6 +24,7 @@ _COMMANDS = (LS, PULL, PIN, UNPIN, VERIFY, GC, RESUME, AGENT)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0 when all is well, 1 when something is wrong, 2 for bad usage."""
     parser = argparse.ArgumentParser(prog="ackpt", description="Look after checkpoints in cloud storage.")
+    parser.add_argument("--version", action="version", version=f"ackpt {version('ackpt')}")
     parser.add_argument("-v", "--verbose", action="store_true", help="log what happens")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,12 @@ def test_an_age_beyond_the_calendar_is_bad_usage(run: Path, capsys: pytest.Captu
         main(["gc", str(run), "--older-than", "999999999999h"])
     assert left.value.code == 2
     assert "less than a hundred years" in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+    assert (left.value.code, capsys.readouterr().out) == (0, f"ackpt {version('ackpt')}\n")
 
 
 def test_bad_usage_is_status_2() -> None:
