@@ -30,6 +30,11 @@ _SIZE_UNITS = {
 }  # fmt: skip
 _DURATION = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*(ms|s|m|min|h)?")
 _DURATION_UNITS = {None: 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+# What clients of stores call their keys, tokens and signatures, in any case.
+_CREDENTIAL = re.compile(
+    r"secret|token|passw|passphrase|signature|(access|account|api|private)_?key|connection_?string|^(key|sig)$",
+    re.IGNORECASE,
+)
 
 
 class DataclassInstance(Protocol):
@@ -145,6 +150,11 @@ def _read(field: dataclasses.Field[Any], name: str, text: str, where: str) -> ob
 def _unknown(name: str, known: set[str], where: str) -> str:
     close = difflib.get_close_matches(name, sorted(known), n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
+    if _CREDENTIAL.search(name):
+        hint = (
+            "; credentials do not belong in a URL: give them the way the store's own tools find them "
+            "(environment or configuration files)"
+        )
     return f"unknown option {name!r} for {where}; valid options: {', '.join(sorted(known))}{hint}"
 
 

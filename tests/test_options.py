@@ -125,6 +125,15 @@ def test_an_unknown_option_lists_the_backends_and_the_generic_ones() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "name", ["secret_access_key", "access_token", "X-Amz-Signature", "sig", "password", "AccountKey", "key"]
+)
+def test_an_unknown_option_that_is_a_credential_says_where_those_go(name: str) -> None:
+    with pytest.raises(InvalidOptionError, match="credentials do not belong in a URL") as caught:
+        read_options(ShopOptions, {name: "MARKER"}, where="shop://x")
+    assert "MARKER" not in str(caught.value)
+
+
 def test_a_field_that_is_no_option_cannot_be_set() -> None:
     with pytest.raises(InvalidOptionError, match="unknown option 'plain'"):
         read_options(ShopOptions, {"plain": "4"}, where="shop://x")
