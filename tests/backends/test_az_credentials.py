@@ -144,7 +144,19 @@ async def test_nobody_logged_in_says_what_to_do(
     monkeypatch.delenv("AZURE_STORAGE_KEY")
     monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")
     async with open_az(az_server.url, az_container) as backend:
-        with pytest.raises(AuthenticationError, match=r"run: az login, or set AZURE_STORAGE_KEY"):
+        with pytest.raises(AuthenticationError, match=r"run: az login, or set AZURE_STORAGE_KEY") as caught:
+            await backend.put("object", body_of(b"bytes"))
+    assert str(caught.value).endswith("for a public container")
+
+
+async def test_credentials_of_another_account_are_said_to_be_so(
+    az_server: AzureServer, az_container: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AZURE_STORAGE_KEY")
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", f"AccountName=mine;AccountKey={az_server.key}")
+    async with open_az(az_server.url, az_container, account="other") as backend:
+        with pytest.raises(AuthenticationError, match="names the account 'mine', and the URL 'other'"):
             await backend.put("object", body_of(b"bytes"))
 
 

@@ -126,4 +126,5 @@ def find_access(account: Account, options: AzOptions) -> Access:
         return SharedKey(account.name, account.key)
     if account.sas is not None or options.anonymous:
         return Signed(account.sas)
-    return Login(Tokens())
+    hint = f"; the environment names the account {account.other!r}, and the URL {account.name!r}"
+    return Login(Tokens(hint if account.other else ""))

@@ -36,13 +36,15 @@ class Account:
     """Hold what is known of a storage account before anything is asked.
 
     `url` is its Blob service's, without a slash at the end. At most one of `key` and `sas` is set;
-    without both, and unless it is to be `anonymous`, a login has to be found.
+    without both, and unless it is to be `anonymous`, a login has to be found. `other` is the account
+    that the environment names instead, where it names one.
     """
 
     name: str
     url: str
     key: bytes | None = field(default=None, repr=False)
     sas: str | None = field(default=None, repr=False)
+    other: str | None = None
 
     @classmethod
     def find(cls, options: AzOptions, environment: Mapping[str, str], *, where: str) -> Self:
@@ -70,7 +72,10 @@ class Account:
         key, sas = _secrets(known if connected else {}, environment if named in (None, name) else {})
         if options.anonymous:
             key = sas = None
-        return cls(name=name, url=url or f"https://{name}.blob.core.windows.net", key=key, sas=sas)
+        other = next((each for each in (known.get("AccountName"), named) if each not in (None, name)), None)
+        return cls(
+            name=name, url=url or f"https://{name}.blob.core.windows.net", key=key, sas=sas, other=other
+        )
 
 
 def _secrets(known: Mapping[str, str], environment: Mapping[str, str]) -> tuple[bytes | None, str | None]:

@@ -31,7 +31,9 @@ _REASON_CHARS: Final = 300
 class Tokens:
     """Give out the current token; used on one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, hint: str = "") -> None:
+        """Make it without any I/O; `hint` ends the error of a login that is not there."""
+        self._hint = hint
         self._credential: DefaultAzureCredential | None = None
         self._token: AccessTokenInfo | None = None
         self._wait_until = 0.0
@@ -98,7 +100,7 @@ class Tokens:
             raise AuthenticationError(
                 f"no credentials for az:// ({_reason(error)}); run: az login, or set AZURE_STORAGE_KEY, "
                 "AZURE_STORAGE_SAS_TOKEN or AZURE_STORAGE_CONNECTION_STRING, or give anonymous=true for a "
-                "public container"
+                f"public container{self._hint}"
             ) from error
         except (AzureError, OSError) as error:
             raise TransientError(f"no token for az:// ({_reason(error)})") from error
