@@ -132,6 +132,8 @@ async def test_a_wrong_key_is_refused_and_not_told(
                 await request
             assert "d3Jvbmc" not in explain(caught.value)
             assert "SharedKey" not in explain(caught.value)
+        with pytest.raises(AuthenticationError, match=f"^list container '{az_container}': "):
+            await keys(backend)
 
 
 async def test_a_clock_that_is_off_is_called_so(az_server: AzureServer, az_container: str) -> None:

@@ -67,7 +67,7 @@ class Container:
 
     def purpose(self, action: str, key: str | None = None, subject: Subject = Subject.OBJECT) -> Purpose:
         """Name a request, in the words of an error."""
-        return Purpose(action=action, bucket=self.name, key=key, subject=subject)
+        return Purpose(action=action, bucket=self.name, key=key, subject=subject, kind="container")
 
     async def send(self, ask: Ask) -> Reply:
         """Send a request and read the whole answer; raises as `Session.send`."""

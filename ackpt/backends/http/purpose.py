@@ -18,13 +18,14 @@ class Subject(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purpose:
-    """Say what a request is for: `action` is a verb ("put", "list")."""
+    """Say what a request is for: `action` is a verb ("put", "list"), `kind` the store's word for a bucket."""
 
     action: str
     bucket: str
     key: str | None = None
     subject: Subject = Subject.OBJECT
     condition: Condition | None = None
+    kind: str = "bucket"
 
     def __str__(self) -> str:
-        return f"{self.action} {self.key if self.key is not None else f'bucket {self.bucket!r}'}"
+        return f"{self.action} {self.key if self.key is not None else f'{self.kind} {self.bucket!r}'}"
