@@ -61,7 +61,7 @@ def backends_page() -> str:
         "# What a backend is written with",
         NOTE,
         "For [the author of a backend](../tutorial/write-a-backend.md).\n"
-        "`Backend`, `MultipartBackend`, `CopyingBackend` and their methods are "
+        "`Backend`, `MultipartBackend`, `CopyingBackend`, `BulkDeletingBackend` and their methods are "
         "[on the page of the package](api.md), the errors [on theirs](errors.md); this is what goes "
         "with them.\n"
         "A `Condition` is an `IfAbsent` or an `IfVersion`.",
