@@ -33,8 +33,8 @@ async def _verify(store: Store, *, deep: bool) -> int:
             checked += 1
             damaged += bool(verdict.problems)
     if not checked:
-        print(f"no committed checkpoint in {store.name}")
-    return 1 if damaged else 0
+        print(f"no committed checkpoint in {store.name}; nothing was verified")
+    return 0 if checked and not damaged else 1
 
 
 VERIFY = Command(

@@ -64,13 +64,17 @@ def test_ls_lists_what_is_committed(run: Path, ackpt: Ran) -> None:
     assert not first["pinned"]
 
 
-@pytest.mark.parametrize("command", ["ls", "verify"])
-def test_an_empty_run_is_said_to_be_empty(command: str, tmp_path: Path, ackpt: Ran) -> None:
+def test_an_empty_run_is_said_to_be_empty(tmp_path: Path, ackpt: Ran) -> None:
     (tmp_path / "empty").mkdir()
-    assert ackpt(command, tmp_path / "empty")[:2] == (
-        0,
-        f"no committed checkpoint in file://{tmp_path}/empty\n",
-    )
+    said = f"no committed checkpoint in file://{tmp_path}/empty\n"
+    assert ackpt("ls", tmp_path / "empty")[:2] == (0, said)
+
+
+def test_a_run_with_nothing_to_verify_is_not_well(tmp_path: Path, ackpt: Ran) -> None:
+    (tmp_path / "empty").mkdir()
+    status, out, _ = ackpt("verify", tmp_path / "empty")
+    assert status == 1
+    assert out == f"no committed checkpoint in file://{tmp_path}/empty; nothing was verified\n"
 
 
 def test_ls_tells_a_damaged_manifest(run: Path, ackpt: Ran) -> None:
