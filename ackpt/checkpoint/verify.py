@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ackpt.backends.base import Backend, ObjectInfo
 from ackpt.checkpoint.catalog import Entry, entries_among, load_manifest
 from ackpt.checkpoint.manifest import ManifestObject
-from ackpt.errors import CorruptCheckpointError, NotFoundError
+from ackpt.errors import CorruptCheckpointError, NotFoundError, StorageError, explain
 from ackpt.transfer.checksum import crc32c
 
 
@@ -85,6 +85,8 @@ async def _read_through(backend: Backend, wanted: ManifestObject) -> str | None:
                 size += len(block)
     except NotFoundError:
         return f"{wanted.key} is missing"
+    except StorageError as error:  # of this object; a store that is down says so at the next manifest, too
+        return f"{wanted.key} cannot be read: {explain(error)}"
     if (size, value) != (wanted.size, wanted.crc32c):
         return (
             f"{wanted.key} reads as {size} bytes with crc32c {value:08x}, "

@@ -66,6 +66,18 @@ async def test_bytes_that_metadata_vouches_for_wrongly_are_found_by_reading(
     assert problems[0].startswith(f"{INDEX} reads as ")
 
 
+async def test_an_object_that_cannot_be_read_is_a_problem_and_the_others_are_looked_at() -> None:
+    """Real event: a disk behind a store that lists an object, and breaks off at its first byte, always."""
+    store = MemoryBackend()
+    for step in (1, 2):
+        await commit(store, step)
+    faulty = inject(store, FaultScript(On(fault=TruncatedGet(4), operation="get", key=INDEX, times=None)))
+    newer, older = [each.problems async for each in verify_run(faulty, deep=True)]
+    assert len(newer) == 1
+    assert newer[0].startswith(f"{INDEX} cannot be read: ")
+    assert older == ()
+
+
 async def test_a_manifest_that_cannot_be_trusted_is_a_problem() -> None:
     store = MemoryBackend()
     await commit(store, 2)
