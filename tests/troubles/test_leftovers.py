@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from ackpt import Checkpointer
-from ackpt.checkpoint import fence
+from ackpt.checkpoint import fence, lease
+from ackpt.checkpoint.sweep import find_orphans
 from ackpt.errors import PermissionDeniedError, SaveFailedError, StorageFullError
 from ackpt.events import Committed
 from ackpt.options import KiB
-from ackpt.testing import Fails, FaultScript, On
+from ackpt.testing import Fails, FaultScript, On, Stall
 from ackpt.testing.faults import Fault, Request, SimulatedCrash
 from tests.engine.conftest import small_disk
-from tests.engine.runs import Run
+from tests.engine.runs import Run, until
 from tests.troubles.saving import State, check_whole
 
 __all__ = ["small_disk"]
@@ -133,3 +136,28 @@ async def test_a_full_disk_does_not_keep_what_is_staged_there_from_being_sent(
         await start(run, small_disk)
     assert "the uploads of step 2 cannot be written down any more (No space left on device)" in caplog.text
     await check_whole(run.store, newest=2)
+
+
+async def test_a_sweep_leaves_alone_what_is_just_being_finished(run: Run, tmp_path: Path) -> None:
+    go = asyncio.Event()
+    run.script = FaultScript(On(fault=Stall(go), operation="put", key="*.index"))
+    starting = asyncio.create_task(start(run, tmp_path))
+    await until(lambda: run.script.requests("put", "*.index"))
+    in_a_minute = datetime.now(UTC) + timedelta(minutes=1)
+    assert await find_orphans(run.store, older_than=timedelta(0), now=in_a_minute) == []
+    go.set()
+    await starting
+    await check_whole(run.store, newest=2)
+    assert lease.KEY not in await run.keys()
+
+
+async def test_a_writer_that_was_replaced_does_not_end_the_lease_of_the_newer_one(
+    run: Run, tmp_path: Path
+) -> None:
+    old = Checkpointer(run.url, staging_dir=tmp_path)
+    await old.start()
+    async with Checkpointer(run.url, staging_dir=tmp_path / "other"):
+        await until(lambda: run.script.requests("put", lease.KEY))
+        await old.aclose()
+        assert lease.KEY in await run.keys()
+    assert lease.KEY not in await run.keys()
