@@ -55,7 +55,8 @@ class Heartbeat:
     async def _beat(self) -> None:
         while True:
             try:
-                await renew_lease(self._store.backend, writer=self._writer)
-            except AckptError as error:
-                _log.debug("the lease of %s could not be renewed: %s", self._store.name, error)
+                async with asyncio.timeout(RENEW_SECS):
+                    await renew_lease(self._store.backend, writer=self._writer)
+            except Exception as error:  # whatever it is, the next beat may be better
+                _log.debug("the lease of %s could not be renewed: %r", self._store.name, error)
             await asyncio.sleep(RENEW_SECS)
