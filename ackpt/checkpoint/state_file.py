@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 KEY = "checkpoint"
 
-_LINE = re.compile(rb'^\s*(\w+)\s*:\s*"((?:[^"\\]|\\.)*)"\s*$', re.MULTILINE)
+_LINE = re.compile(rb'^[ \t]*(\w+)[ \t]*:[ \t]*"((?:[^"\\]|\\.)*)"[ \t\r]*$', re.MULTILINE)
+"""No `\\s`, which would look through all the empty lines of a damaged file from each of them."""
+
 _STEP = re.compile(r"-([0-9]{1,18})\Z")
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)", re.DOTALL)
 _SIMPLE = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}

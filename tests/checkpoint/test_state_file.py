@@ -112,3 +112,13 @@ def test_a_sequence_of_moves_in_any_order_ends_at_the_highest_step() -> None:
     for step in (3, 1, 7, 2, 7, 5):
         current = next_state(current, f"m-{step}", [f"m-{step}"]) or current
     assert current == StateFile("m-7", ("m-7",))
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    "around", [b"\n" * 1_000_000, b"a:\n" * 300_000, b" " * 1_000_000, b'a: "' * 250_001]
+)
+def test_a_damaged_file_is_read_in_no_time(around: bytes) -> None:
+    line = b'model_checkpoint_path: "model.ckpt-5"\n'
+    assert StateFile.from_text(around) is None
+    assert StateFile.from_text(line + around) == StateFile("model.ckpt-5")
