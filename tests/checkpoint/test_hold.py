@@ -107,6 +107,25 @@ async def test_a_checkpoint_that_is_being_read_is_kept_until_it_has_been(tmp_pat
     assert await run.committed() == [3]
 
 
+async def test_a_reader_that_comes_while_training_goes_on_keeps_what_it_reads(tmp_path: Path) -> None:
+    run = Run()
+    async with Checkpointer(run.url, retention=KeepLast(1)) as checkpointer:
+        await (await checkpointer.submit(Pinned(1)))
+        reader = SlowToRead(run.store.store, "run")
+        reads = asyncio.create_task(
+            restore_checkpoint(reader, tmp_path, Transfer.start(TransferOptions()), step=1)
+        )
+        await reader.begun.wait()
+        await (await checkpointer.submit(Pinned(2)))
+        await checkpointer.wait()
+        assert await run.committed() == [1, 2]
+        reader.go_on.set()
+        assert await reads == tmp_path / "ckpt-1"
+        await (await checkpointer.submit(Pinned(3)))
+        await checkpointer.wait()
+        assert await run.committed() == [3]
+
+
 class ReadOnly(MemoryBackend):
     """Refuse every write."""
 
