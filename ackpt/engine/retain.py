@@ -96,7 +96,7 @@ class Retainer:
         known = {**self._known, manifest.step: manifest}
         doomed: frozenset[int] = frozenset()
         try:
-            doomed = frozenset(self._doomed(known, max(manifest.step, self._own_newest or 0)))
+            doomed = frozenset(self._doomed(known, max(manifest.step, self._own_newest or 0), self._held))
         except Exception:
             _log.exception("the retention policy raised; nothing is taken from the state file")
         return [known[step].prefix for step in sorted(known) if step not in doomed]
@@ -128,10 +128,9 @@ class Retainer:
             FencedError: a newer writer has taken over the run; what to keep is its to say.
             StorageError: a deletion failed; it and the ones after it are tried again after the next commit.
         """
-        doomed = self._doomed(self._known, self._own_newest)
-        if doomed:
+        if self._doomed(self._known, self._own_newest, frozenset()):  # also where a hold has ended since
             self._held = await held(backend)
-        for step in doomed:
+        for step in self._doomed(self._known, self._own_newest, self._held):
             manifest = self._known[step]
             await check_claim(backend, claim)
             if manifest.prefix in self._held or await held(backend, manifest.prefix):
@@ -151,12 +150,14 @@ class Retainer:
         async with self._deleted:
             await self._deleted.wait_for(lambda: self._deleting != prefix)
 
-    def _doomed(self, known: Mapping[int, Manifest], newest: int | None) -> list[int]:
-        """Return the steps to delete among those up to `newest` (None: all)."""
+    def _doomed(
+        self, known: Mapping[int, Manifest], newest: int | None, spared: Collection[str]
+    ) -> list[int]:
+        """Return the steps to delete among those up to `newest` (None: all), but for the prefixes `spared`."""
         return to_delete(
             self.policy,
             [
-                Candidate(step=m.step, created=m.created, metrics=m.metrics, pinned=m.prefix in self._held)
+                Candidate(step=m.step, created=m.created, metrics=m.metrics, pinned=m.prefix in spared)
                 for m in known.values()
                 if newest is None or m.step <= newest
             ],
