@@ -17,14 +17,15 @@ from functools import partial
 from typing import Final, Literal
 
 from ackpt.backends.base import Backend, MultipartBackend, ObjectInfo, UploadInfo
+from ackpt.checkpoint.catalog import read_object
 from ackpt.checkpoint.delete import TOMBSTONE_SUFFIX
 from ackpt.checkpoint.hold import READER_EXPIRES, is_over
 from ackpt.checkpoint.intent import SUFFIX as INTENT_SUFFIX
 from ackpt.checkpoint.lease import KEY as LEASE_KEY
 from ackpt.checkpoint.lease import is_leased, writer_in
 from ackpt.checkpoint.manifest import SUFFIX as MANIFEST_SUFFIX
-from ackpt.checkpoint.manifest import split_prefix
-from ackpt.errors import NotFoundError
+from ackpt.checkpoint.manifest import Manifest, split_prefix
+from ackpt.errors import CorruptCheckpointError, NotFoundError
 from ackpt.transfer.deletion import delete_all
 from ackpt.transfer.fan_out import fan_out
 
@@ -55,7 +56,8 @@ async def find_orphans(
 
     While a saver holds the lease, only checkpoints below the newest committed step count, and of these
     none that it says it is sending: a training may have gone back. A reader's hold counts only when it
-    keeps nothing any more, however short `older_than` is.
+    keeps nothing any more, however short `older_than` is. Of a deletion that was cut short, what its
+    tombstone names.
 
     Raises:
         StorageError: the store cannot be listed.
@@ -71,7 +73,32 @@ async def find_orphans(
     before = moment - older_than
     readers_before = min(before, moment - READER_EXPIRES)
     found = orphans(objects, uploads, leased=leased, before=before, readers_before=readers_before)
+    found = await _named_by_tombstones(backend, found)
     return await _not_of_the_living(backend, found) if leased else found
+
+
+async def _named_by_tombstones(backend: Backend, found: Sequence[Orphan]) -> list[Orphan]:
+    """Leave out what a tombstone does not name: what was adopted, or is somebody else's."""
+    tombstones = sorted({each.account.key for each in found if each.account.key.endswith(TOMBSTONE_SUFFIX)})
+    names = await fan_out([partial(_names_in, backend, key) for key in tombstones], limit=_AT_ONCE)
+    named = dict(zip(tombstones, names, strict=True))
+
+    def let_go(orphan: Orphan) -> bool:
+        keys = named.get(orphan.account.key)
+        return keys is None or orphan.key in keys or (orphan.kind == "upload" and bool(keys))
+
+    return [each for each in found if let_go(each)]
+
+
+async def _names_in(backend: Backend, tombstone: str) -> frozenset[str]:
+    """Return the keys that a tombstone lets go of, its own too; none where it cannot be trusted."""
+    key = tombstone.removesuffix(TOMBSTONE_SUFFIX) + MANIFEST_SUFFIX
+    try:
+        buried = Manifest.from_json(await read_object(backend, tombstone), key=key)
+    except (NotFoundError, CorruptCheckpointError) as error:
+        _log.debug("%s is left alone: %s", tombstone, error)
+        return frozenset()
+    return frozenset({tombstone, *(each.key for each in buried.objects if not each.adopted)})
 
 
 async def _not_of_the_living(backend: Backend, found: Sequence[Orphan]) -> list[Orphan]:

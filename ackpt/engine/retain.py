@@ -153,7 +153,7 @@ class Retainer:
     def _doomed(
         self, known: Mapping[int, Manifest], newest: int | None, spared: Collection[str]
     ) -> list[int]:
-        """Return the steps to delete among those up to `newest` (None: all), but for the prefixes `spared`."""
+        """Return the steps to delete among those up to `newest` (None: all), not those `spared`."""
         return to_delete(
             self.policy,
             [

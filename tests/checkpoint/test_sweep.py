@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -97,6 +98,26 @@ async def test_a_deletion_cut_short_is_found() -> None:
     await put(store, "model.ckpt-2.deleted.json", manifest.to_json())
     await store.delete(manifest.key)
     assert {each.key for each in await find(store)} == await keys(store)
+
+
+async def test_of_a_deletion_cut_short_what_its_tombstone_does_not_let_go_of_is_left_alone() -> None:
+    store = MemoryBackend()
+    manifest = await commit(store, 2)
+    adopted, *mine = manifest.objects
+    manifest = replace(manifest, objects=(replace(adopted, adopted=True), *mine))
+    await put(store, "model.ckpt-2.deleted.json", manifest.to_json())
+    await put(store, "model.ckpt-2.notes", b"somebody's")
+    await store.delete(manifest.key)
+    await remove_orphans(store, await find(store))
+    assert await keys(store) == {adopted.key, "model.ckpt-2.notes"}
+
+
+async def test_a_tombstone_that_cannot_be_trusted_is_left_alone_with_all_that_lies_there() -> None:
+    store = MemoryBackend()
+    manifest = await commit(store, 2)
+    await put(store, "model.ckpt-2.deleted.json", b"{")
+    await store.delete(manifest.key)
+    assert await find(store) == []
 
 
 @pytest.mark.parametrize("touched", [None, "intent", "object", "upload"])
