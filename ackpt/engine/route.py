@@ -35,15 +35,17 @@ class Direct:
         if not request.resumed:
             self._retainer.check_start(request.step)
         await self._retainer.settled(request.prefix)
-        async with self._store.save_time(request.step):
-            sent = await self._sender.send(
-                request,
-                kept=self._retainer.kept_with,
-                on_progress=on_progress,
-                base=self._retainer.last,
-            )
-        self._retainer.add(sent.manifest, own=not request.resumed)
-        return sent
+        try:
+            async with self._store.save_time(request.step):
+                return await self._sender.send(
+                    request,
+                    kept=self._retainer.kept_with,
+                    on_progress=on_progress,
+                    base=self._retainer.last,
+                )
+        finally:
+            if request.committed is not None:  # also where what comes behind the commit has failed
+                self._retainer.add(request.committed, own=not request.resumed)
 
 
 class WithFallback:

@@ -267,6 +267,16 @@ async def test_retention_keeps_the_newest_and_deletes_behind_the_saves() -> None
     assert not [key for key in await run.keys() if "-3." in key]
 
 
+async def test_a_checkpoint_whose_save_failed_behind_its_commit_gives_way_like_any_other() -> None:
+    run = Run(FaultScript(On(fault=Fails(denied), operation="put", key="checkpoint")))
+    async with Checkpointer(run.url, retention=KeepLast(1)) as checkpointer:
+        assert isinstance(await (await checkpointer.submit(Pinned(1))), Failed)
+        assert await run.committed() == [1]
+        assert isinstance(await (await checkpointer.submit(Pinned(2))), Committed)
+        await checkpointer.wait()
+    assert await run.committed() == [2]
+
+
 async def test_a_reader_never_sees_a_committed_checkpoint_with_holes() -> None:
     run = Run()
     async with Checkpointer(run.url, retention=KeepLast(1)) as checkpointer:
