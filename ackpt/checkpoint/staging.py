@@ -182,14 +182,29 @@ class StagingFolder:
         return save, journal
 
     def saves(self) -> list[StagedSave]:
-        """Return the saves that lie in the folder, whoever left them; none in one that took its place."""
+        """Return the saves that lie in the folder, whoever left them; none in one that took its place.
+
+        Raises:
+            StagingError: they cannot be listed.
+        """
         if self._was_removed():
             return []
-        return [
-            StagedSave(Path(entry.path))
-            for entry in os.scandir(self.folder)
-            if entry.is_dir(follow_symlinks=False)
-        ]
+        with staging_errors("what is staged cannot be listed", self.folder):
+            return [
+                StagedSave(Path(entry.path))
+                for entry in os.scandir(self.folder)
+                if entry.is_dir(follow_symlinks=False)
+            ]
+
+    def is_closed(self) -> bool:
+        """Tell whether the folder is another user's, and closed to this one."""
+        try:
+            os.scandir(self.folder).close()
+        except PermissionError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def _take_again(self) -> None:
         """Take the folder that is there now; the old lock is kept until then: the next save knows by it."""

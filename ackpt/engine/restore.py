@@ -70,7 +70,14 @@ def restore(
         try:
             if second is not None and await _is_better(second, store):
                 return await restore_checkpoint(second.backend, Path(folder), second.transfer(), step=step)
-            if not await finish_staged(store, staging_folder(store.url, staging_dir)):
+            staging = StagingFolder(staging_folder(store.url, staging_dir))
+            if await asyncio.to_thread(staging.is_closed):
+                _log.warning(
+                    "what is staged of %s in %s is another user's; only what is committed is restored",
+                    store.name,
+                    staging.folder,
+                )
+            elif not await finish_staged(store, staging.folder):
                 _log.info("a saver is at work on %s; only what it has committed is restored", store.name)
             return await restore_checkpoint(store.backend, Path(folder), store.transfer(), step=step)
         finally:

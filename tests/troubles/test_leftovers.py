@@ -6,6 +6,9 @@ import asyncio
 import json
 import logging
 import mmap
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,10 +16,12 @@ from pathlib import Path
 
 import pytest
 
+import ackpt
 from ackpt import Checkpointer
 from ackpt.checkpoint import fence, lease
+from ackpt.checkpoint.staging import StagingFolder
 from ackpt.checkpoint.sweep import find_orphans
-from ackpt.errors import PermissionDeniedError, SaveFailedError, StorageFullError
+from ackpt.errors import PermissionDeniedError, SaveFailedError, StagingError, StorageFullError
 from ackpt.events import Committed
 from ackpt.options import KiB
 from ackpt.testing import Fails, FaultScript, On, Stall
@@ -57,6 +62,7 @@ def filled(disk: Path) -> Iterator[None]:
         filler.unlink()
 
 
+NOBODY = 65534
 HEIR = {"record": "heir", "writer": ""}
 
 
@@ -161,3 +167,33 @@ async def test_a_writer_that_was_replaced_does_not_end_the_lease_of_the_newer_on
         await old.aclose()
         assert lease.KEY in await run.keys()
     assert lease.KEY not in await run.keys()
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """Be a folder that every user can get at, on a machine that several share."""
+    if os.geteuid() != 0:
+        pytest.skip("being another user takes root")
+    folder = Path(tempfile.mkdtemp(prefix="ackpt-shared-"))
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_what_another_user_has_staged_does_not_keep_this_one_from_reading(
+    shared: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Run()
+    asyncio.run(leave_staged(run, shared / "staging"))
+    (staging,) = (shared / "staging").iterdir()
+    ackpt.restore(run.url, shared / "before", staging_dir=shared)  # imports all that root alone may read
+    os.seteuid(NOBODY)
+    try:
+        prefix = ackpt.restore(run.url, shared / "model", staging_dir=shared / "staging")
+        with pytest.raises(StagingError, match=r"cannot be listed in .* \(Permission denied\)"):
+            StagingFolder(staging).saves()
+    finally:
+        os.seteuid(0)
+    assert prefix == str(shared / "model" / "ckpt-1")
+    assert f"in {staging} is another user's; only what is committed is restored" in caplog.text
+    assert len(StagingFolder(staging).saves()) == 1
