@@ -173,6 +173,14 @@ async def _finish_name(
     await retainer.load(store.reliable())
     pipeline = Pipeline(store, staging, Direct(store, retainer, _at_once), overlap=Queue(1), publish=publish)
     claim = await read_claim(store.reliable())
+    if claim is None and retainer.newest is None:
+        _log.warning(
+            "nothing of this run is in %s; what is staged in %s was left as it is: check the URL, and its "
+            "options (an endpoint)",
+            store.name,
+            staging.folder,
+        )
+        return
     await finish_leftovers(pipeline, staging, name=name, newest=retainer.newest, claim=claim)
     await retainer.catch_up_state(store.reliable())
 

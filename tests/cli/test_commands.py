@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -182,6 +183,19 @@ def test_resume_of_another_run_than_the_one_that_stages_there_touches_nothing(
         assert status == 1
         assert err.endswith(f"stages, and not file://{tmp_path}/other; nothing was touched\n")
     assert ackpt("resume", parked, "--url", tmp_path / "run")[0] == 0
+
+
+def test_resume_in_a_store_that_has_nothing_of_the_run_touches_nothing(
+    parked: Path, tmp_path: Path, ackpt: Ran, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Real event: the URL was given without its endpoint, and the bucket there has the same name."""
+    (tmp_path / "run").rename(tmp_path / "aside")
+    (tmp_path / "run").mkdir()
+    assert ackpt("resume", parked)[:2] == (0, f"nothing to finish for file://{tmp_path}/run\n")
+    assert f"what is staged in {parked} was left as it is: check the URL" in caplog.text
+    shutil.rmtree(tmp_path / "run")
+    (tmp_path / "aside").rename(tmp_path / "run")
+    assert ackpt("resume", parked)[:2] == (0, f"ckpt-7 committed to file://{tmp_path}/run\n")
 
 
 def test_resume_beside_another_one_says_so(parked: Path, tmp_path: Path, ackpt: Ran) -> None:
