@@ -56,9 +56,15 @@ class WithFallback:
         self._fallback = fallback
 
     async def send(self, request: SaveRequest, on_progress: Callable[[int], None]) -> Sent:
-        """Send; where both stores fail it is the first one's error, with a note on the other's."""
+        """Send; where both fail it is the error of the one asked first, with a note on the other."""
         if await self._fallback.is_needed():
-            return await self._fallback.take(request, on_progress)
+            try:
+                return await self._fallback.take(request, on_progress)
+            except OUTAGES as error:
+                error.add_note(
+                    f"this was {self._fallback.store.name}, since the run's own store is still down"
+                )
+                raise
         try:
             return await self._direct.send(request, on_progress)
         except OUTAGES as error:

@@ -18,6 +18,7 @@ from ackpt.errors import (
     StepConflictError,
     StorageError,
     UnknownSchemeError,
+    explain,
 )
 from ackpt.events import Committed, Failed
 from ackpt.testing import Fails, Fault, FaultScript, On, Request, Script, Stall, Unavailable
@@ -159,6 +160,21 @@ async def test_when_both_are_down_the_save_fails_and_stays_staged(
             outcome = await save(checkpointer, 1)
             assert isinstance(outcome, Failed)
             assert outcome.staged
+
+
+async def test_a_fallback_that_fails_while_the_store_is_known_to_be_down_is_named(
+    first: Run, second: Run, line: Line
+) -> None:
+    async with Checkpointer(quick(first), fallback=quick(second)) as checkpointer:
+        line.down = True
+        await save(checkpointer, 1)
+        second.script.down = True  # type: ignore[attr-defined]
+        outcome = await save(checkpointer, 2)
+        assert isinstance(outcome, Failed)
+        said = explain(outcome.error)
+        assert f"this was {second.url.partition('?')[0]}, since the run's own store is still down" in said
+        line.down = second.script.down = False  # type: ignore[attr-defined]
+        assert isinstance(await save(checkpointer, 3), Committed)
 
 
 async def test_a_conflict_is_no_outage(first: Run, second: Run) -> None:
