@@ -94,6 +94,10 @@ class TransientError(StorageError):
         self.retry_after_secs = retry_after_secs
 
 
+class ThrottledError(TransientError):
+    """Report that the store asks for fewer requests (HTTP 429, or 503): the core makes them fewer."""
+
+
 class ChecksumMismatchError(TransientError):
     """Report bytes that arrived with another checksum than they left with."""
 

@@ -163,8 +163,12 @@ class TransferOptions:
     """Say how bytes travel; every URL takes these options, whatever its scheme.
 
     `part_bytes` is the size of one part (and of one ranged read), bent to the store's limits.
-    `connections` bounds the requests that move bytes at one time.
+    `connections` bounds the requests that move bytes at one time; it begins with 8, uses more where
+    they carry more, and fewer when the store asks for fewer (HTTP 429 or 503), down to
+    `least_connections`: as many as `connections` turns that off.
     `memory_bytes` bounds the bytes held in memory for them, whatever the checkpoint's size.
+    `max_bytes_per_sec` bounds the bytes a second that travel (0: no bound of its own).
+    These bounds are the run's own; `ackpt.Limits` bounds all runs of a process together.
     `attempts` and `retry_secs` end the retries of one request, whichever comes first; any
     progress of the save renews `retry_secs`.
     `stall_secs` ends an attempt of which no byte moves: it is tried again on a new connection.
@@ -174,8 +178,10 @@ class TransferOptions:
     """
 
     part_bytes: int = option("part_size", size, 32 * MiB)
-    connections: int = option("concurrency", count, 8)
+    connections: int = option("concurrency", count, 32)
+    least_connections: int = option("min_concurrency", count, 1)
     memory_bytes: int = option("memory", size, 256 * MiB)
+    max_bytes_per_sec: int = option("max_bytes_per_sec", size, 0)
     attempts: int = option("attempts", count, 8)
     retry_secs: float = option("retry_timeout", duration, 300.0)
     stall_secs: float = option("stall_timeout", duration, 60.0)
@@ -191,12 +197,22 @@ class TransferOptions:
         whole = {
             "part_size": self.part_bytes,
             "concurrency": self.connections,
+            "min_concurrency": self.least_connections,
             "memory": self.memory_bytes,
             "attempts": self.attempts,
         }
         for name, value in whole.items():
             if value < 1:
                 raise InvalidOptionError(f"option {name!r}: expected at least 1, got {value}")
+        if self.least_connections > self.connections:
+            raise InvalidOptionError(
+                f"option 'min_concurrency': expected at most concurrency={self.connections}, got "
+                f"{self.least_connections}"
+            )
+        if self.max_bytes_per_sec < 0:
+            raise InvalidOptionError(
+                f"option 'max_bytes_per_sec': expected a size from 0 up, got {self.max_bytes_per_sec}"
+            )
         for name, secs in {"retry_timeout": self.retry_secs, "save_timeout": self.save_secs}.items():
             if not math.isfinite(secs) or secs < 0:
                 raise InvalidOptionError(f"option {name!r}: expected a time from 0 s up, got {secs}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from io import FileIO
 from types import TracebackType
 from typing import Final, Self
@@ -101,7 +102,7 @@ class FileBody(Body):
 
         A buffer is used again only when nobody has a view of it (`BlockPool`).
         """
-        blocks, rate = self._budget.blocks, self._budget.rate
+        budget, blocks = self._budget, self._budget.blocks
         turn = await self._lease(min(self.size, RING_BYTES))
         try:
             with self._open() as file:
@@ -115,9 +116,10 @@ class FileBody(Body):
                             await file.run(_read_into, self._path, view[got:], position + got, self._stop)
                         value = crc32c(view, value)
                         position += len(view)
-                        if rate.limited:
-                            await rate.take(len(view))
+                        if budget.limited:
+                            await budget.travel(len(view))
                         yield view.toreadonly()
+                        budget.moved(len(view))
                     finally:
                         del view
                         blocks.give(block)
@@ -130,7 +132,7 @@ class FileBody(Body):
     async def read(self) -> bytes:
         """Return all the bytes; their memory stays leased until `close`."""
         await self._lease(self.size)
-        await self._budget.rate.take(self.size)
+        await self._budget.travel(self.size)
         with self._open() as file:
             cached = self._cached(file) if self.size <= _SMALL_BYTES else None
             if cached is not None:
@@ -140,6 +142,18 @@ class FileBody(Body):
             self._check(file)
         self._settle(value)
         return data
+
+    @asynccontextmanager
+    async def sending(self) -> AsyncIterator[None]:
+        """Hold a connection of the budget for one attempt to send this, and at its end no memory any more.
+
+        Who waits to try again holds nothing of what others may need.
+        """
+        async with self._budget.connection():
+            try:
+                yield
+            finally:
+                self.close()
 
     def close(self) -> None:
         """Give back the memory that `read` leased; idempotent, and the body may be read again."""
@@ -212,6 +226,11 @@ class FileBody(Body):
                 f"and have {value:08x} now; the disk gives back other bytes than were written"
             )
         self._crc32c = value
+
+
+def sending(body: Body) -> AbstractAsyncContextManager[None]:
+    """Hold what one attempt to send `body` needs; nothing for bytes that are in memory anyway."""
+    return body.sending() if isinstance(body, FileBody) else nullcontext()
 
 
 _NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)  # Linux; elsewhere every read goes to a worker

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from ackpt.backends.base import Backend
-from ackpt.errors import ChecksumMismatchError, LocalFileError
+from ackpt.errors import ChecksumMismatchError, LocalFileError, TransientError
 from ackpt.options import MiB
 from ackpt.transfer.checksum import combine, crc32c_of_file
 from ackpt.transfer.context import Transfer
@@ -18,7 +18,7 @@ from ackpt.transfer.fan_out import fan_out
 from ackpt.transfer.local import local_errors
 from ackpt.transfer.plan import Part, plan_parts
 from ackpt.transfer.progress import Progress
-from ackpt.transfer.reliable import reliable
+from ackpt.transfer.reliable import reliable, unreliable
 from ackpt.transfer.target import Target
 
 _TRIES: Final = 2
@@ -57,7 +57,7 @@ async def download_object(
     if crc32c is not None and await asyncio.to_thread(_is_there, path, size, crc32c):
         progress.add(size)
         return
-    fetch = _Fetch(reliable(backend, transfer.retry), key, transfer, progress)
+    fetch = _Fetch(backend, key, transfer, progress)
 
     async def attempt() -> None:
         target = await Target.create(path, size)
@@ -87,10 +87,12 @@ class _WrongBytesError(ChecksumMismatchError):
 class _Fetch:
     """Read one object, many ranges at a time."""
 
-    def __init__(self, store: Backend, key: str, transfer: Transfer, progress: Progress) -> None:
-        self._store = store
+    def __init__(self, backend: Backend, key: str, transfer: Transfer, progress: Progress) -> None:
+        self._store = reliable(backend, transfer.retry)
+        self._once = unreliable(backend)
         self._key = key
         self._budget = transfer.budget
+        self._retry = transfer.retry
         self._part_bytes = transfer.options.part_bytes
         self._progress = progress
 
@@ -114,28 +116,86 @@ class _Fetch:
         return whole
 
     async def _range(self, target: Target, part: Part) -> int:
-        """Write one range to `target` and return its CRC-32C."""
-        async with self._budget.connection(), self._budget.memory(min(part.size, _LEASE_BYTES)):
-            value, written, held = 0, part.start, 0
-            blocks: list[bytes] = []
-            async with aclosing(self._store.get(self._key, part.start, part.stop)) as stream:
-                async for block in stream:
-                    await self._budget.rate.take(len(block))
-                    blocks.append(block)
-                    held += len(block)
-                    if held >= _WRITE_BYTES or len(blocks) >= _WRITE_BLOCKS:
-                        value = await target.write(blocks, written, value)
-                        written, held, blocks = written + held, 0, []
-            value = await target.write(blocks, written, value)
-            written += held
-        if written != part.stop:
+        """Write one range to `target` and return its CRC-32C; goes on where it broke off."""
+        progress, what = _RangeProgress(target, part), f"get of {self._key}"
+        broken: TransientError | None = None
+
+        async def attempt() -> None:
+            nonlocal broken
+            if broken is not None:
+                error, broken = broken, None
+                raise error
+            before = progress.written
+            try:
+                await self._fetch(progress, what)
+            except TransientError as error:
+                if progress.written == before:
+                    raise
+                broken = error  # something has come, so the attempts count anew from this failure on
+
+        while True:
+            await self._retry(attempt, what=what)
+            if broken is None:
+                break
+        if progress.written != part.stop:
             raise _WrongBytesError(
-                f"{self._key}: expected bytes {part.start} to {part.stop}, came {written - part.start}; "
-                "the object has another size than was promised",
+                f"{self._key}: expected bytes {part.start} to {part.stop}, came "
+                f"{progress.written - part.start}; the object has another size than was promised",
                 key=self._key,
             )
         self._progress.add(part.size)
-        return value
+        return progress.value
+
+    async def _fetch(self, progress: _RangeProgress, what: str) -> None:
+        """Read what is left of a range in one request, which holds a connection and memory."""
+        start, stop = progress.written, progress.part.stop
+        budget = self._budget
+        async with (
+            budget.connection(),
+            budget.memory(min(stop - start, _LEASE_BYTES)),
+            aclosing(self._once.get(self._key, start, stop)) as stream,
+        ):
+            try:
+                while True:
+                    async with self._retry.watch(what):
+                        block = await anext(stream, None)
+                    if block is None:
+                        break
+                    self._retry.deadline.renew()
+                    budget.moved(len(block))
+                    if budget.limited:
+                        await budget.travel(len(block))
+                    await progress.take(block)
+            except TransientError:
+                await progress.write()
+                raise
+            await progress.write()
+
+
+class _RangeProgress:
+    """Write what comes of one range, in larger pieces."""
+
+    def __init__(self, target: Target, part: Part) -> None:
+        self.part = part
+        self.written = part.start
+        self.value = 0
+        self._target = target
+        self._held = 0
+        self._blocks: list[bytes] = []
+
+    async def take(self, block: bytes) -> None:
+        """Take a block, and write when enough has come together."""
+        self._blocks.append(block)
+        self._held += len(block)
+        if self._held >= _WRITE_BYTES or len(self._blocks) >= _WRITE_BLOCKS:
+            await self.write()
+
+    async def write(self) -> None:
+        """Write what is held."""
+        blocks, held = self._blocks, self._held
+        self._blocks, self._held = [], 0
+        self.value = await self._target.write(blocks, self.written, self.value)
+        self.written += held
 
 
 def _is_there(path: Path, size: int, crc32c: int) -> bool:

@@ -37,6 +37,7 @@ from ackpt.errors import (
 )
 from ackpt.options import GiB
 from ackpt.transfer.abilities import able_as
+from ackpt.transfer.body import sending
 from ackpt.transfer.checksum import crc32c
 from ackpt.transfer.clean_up import clean_up
 from ackpt.transfer.reliable_upload import ReliableSequentialUpload, ReliableUpload
@@ -75,6 +76,11 @@ def reliable(backend: Backend, retry: Retry) -> Backend:
         },
     )
     return wrapper(backend, retry)
+
+
+def unreliable(backend: Backend) -> Backend:
+    """Return `backend` without what `reliable` may have put around it: each request is sent once."""
+    return backend.inner if isinstance(backend, _ReliableBackend) else backend
 
 
 async def holds(
@@ -126,7 +132,7 @@ class _ReliableBackend(Backend):
         what = f"put of {key}"
 
         async def attempt() -> ObjectInfo:
-            async with self._retry.watch(what) as watch:
+            async with sending(body), self._retry.watch(what) as watch:
                 return await self.inner.put(key, WatchedBody(body, watch), condition=condition)
 
         async def landed() -> ObjectInfo | None:

@@ -14,6 +14,7 @@ from ackpt.errors import (
     StorageError,
     TransientError,
 )
+from ackpt.transfer.body import sending
 from ackpt.transfer.checksum import combine
 from ackpt.transfer.retry import Retry, settled
 from ackpt.transfer.stall import WatchedBody
@@ -49,7 +50,7 @@ class ReliableUpload(Upload):
         what = f"part {number} of {self.key}"
 
         async def attempt() -> PartReceipt:
-            async with self._retry.watch(what) as watch:
+            async with sending(body), self._retry.watch(what) as watch:
                 receipt = await self._inner.put_part(number, WatchedBody(body, watch))
             sent = await body.crc32c()
             if receipt.size != body.size or receipt.crc32c not in (None, sent):

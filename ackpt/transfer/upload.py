@@ -112,10 +112,9 @@ def _sender(
             ).send
 
     async def put(condition: Condition | None, upload_id: str | None) -> tuple[ObjectInfo, int]:
-        async with transfer.budget.connection():
-            with source.body(source.whole) as body:
-                info = await store.put(source.key, body, condition=condition)
-                value = await body.crc32c()
+        body = source.body(source.whole)
+        info = await store.put(source.key, body, condition=condition)
+        value = await body.crc32c()
         progress.add(source.size)
         return info, value
 

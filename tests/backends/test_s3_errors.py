@@ -27,6 +27,7 @@ from ackpt.errors import (
     PermissionDeniedError,
     StorageError,
     StorageFullError,
+    ThrottledError,
     TransientError,
     UnsupportedError,
 )
@@ -77,11 +78,12 @@ REQUESTS: dict[str, Callable[[S3Backend], Coroutine[Any, Any, object]]] = {
         (409, "OperationAborted", TransientError),
         (412, "PreconditionFailed", NotFoundError),
         (418, "", StorageError),
-        (429, "", TransientError),
+        (429, "", ThrottledError),
         (500, "InternalError", TransientError),
         (501, "NotImplemented", UnsupportedError),
         (502, "", TransientError),
-        (503, "SlowDown", TransientError),
+        (503, "SlowDown", ThrottledError),
+        (503, "", ThrottledError),
         (507, "XMinioStorageFull", StorageFullError),
     ],
 )

@@ -24,6 +24,7 @@ from ackpt.errors import (
     PermissionDeniedError,
     StorageError,
     StorageFullError,
+    ThrottledError,
     TransientError,
     UnsupportedError,
 )
@@ -32,7 +33,7 @@ _CODE_HEADER: Final = "x-ms-error-code"
 _DETAIL: Final = "AuthenticationErrorDetail"
 
 _DAMAGED: Final = frozenset({"Crc64Mismatch", "Md5Mismatch"})
-_PASSING: Final = frozenset({"InternalError", "OperationTimedOut", "ServerBusy", "PendingCopyOperation"})
+_PASSING: Final = frozenset({"InternalError", "OperationTimedOut", "PendingCopyOperation"})
 _NO_CONTAINER: Final = frozenset({"ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled"})
 _BAD_CREDENTIALS: Final = frozenset(
     {"AuthenticationFailed", "InvalidAuthenticationInfo", "NoAuthenticationInformation"}
@@ -79,6 +80,8 @@ def translate(purpose: Purpose, refusal: Refusal) -> StorageError:
             return container_not_found(purpose.bucket, refusal.code, key=key)
         case code if code in _DAMAGED:
             return ChecksumMismatchError(f"{what}; the bytes arrived damaged and were not stored", key=key)
+        case "ServerBusy":  # the account is over its limits
+            return ThrottledError(what, key=key, retry_after_secs=refusal.retry_after_secs)
         case code if code in _PASSING:
             return TransientError(what, key=key, retry_after_secs=refusal.retry_after_secs)
         case code if code in _BAD_CREDENTIALS:
@@ -164,7 +167,9 @@ def _by_status(what: str, purpose: Purpose, refusal: Refusal) -> StorageError:
             return _not_found(purpose, refusal)
         case 405 | 501:
             return UnsupportedError(f"{what}; this store cannot do that", key=key)
-        case 408 | 429:
+        case 429 | 503:
+            return ThrottledError(what, key=key, retry_after_secs=refusal.retry_after_secs)
+        case 408:
             return TransientError(what, key=key, retry_after_secs=refusal.retry_after_secs)
         case 412 if purpose.condition is not None:
             return condition_failed(purpose.condition, key or "", found="another one")

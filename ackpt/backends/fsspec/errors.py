@@ -13,10 +13,12 @@ from ackpt.errors import (
     PermissionDeniedError,
     StorageError,
     StorageFullError,
+    ThrottledError,
     TransientError,
     UnsupportedError,
 )
 
+_TOO_MANY = frozenset({429, 503})
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -43,6 +45,8 @@ def translate(error: Exception, key: str) -> StorageError:
         return PermissionDeniedError(what, key=key)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageFullError(what, key=key)
+    if status in _TOO_MANY:
+        return ThrottledError(what, key=key)
     if isinstance(error, ConnectionError | TimeoutError | EOFError) or status in _PASSING:
         return TransientError(what, key=key)
     if isinstance(error, NotImplementedError):

@@ -20,6 +20,7 @@ from ackpt.errors import (
     PermissionDeniedError,
     StorageError,
     StorageFullError,
+    ThrottledError,
     TransientError,
     UnsupportedError,
 )
@@ -48,7 +49,7 @@ def translate(purpose: Purpose, refusal: Refusal) -> StorageError:
                 key=key,
             )
         case 403 if refusal.code in ("rateLimitExceeded", "userRateLimitExceeded"):
-            return TransientError(what, key=key, retry_after_secs=refusal.retry_after_secs)
+            return ThrottledError(what, key=key, retry_after_secs=refusal.retry_after_secs)
         case 403 if refusal.code in ("quotaExceeded", "StorageQuotaExceeded"):
             return StorageFullError(what, key=key)
         case 403 if refusal.code in ("retentionPolicyNotMet", "objectUnderActiveHold"):
@@ -71,7 +72,9 @@ def translate(purpose: Purpose, refusal: Refusal) -> StorageError:
             return PermissionDeniedError(
                 f"{what}; the requester pays here: give the URL option billing_project", key=key
             )
-        case 408 | 429:
+        case 429 | 503:
+            return ThrottledError(what, key=key, retry_after_secs=refusal.retry_after_secs)
+        case 408:
             return TransientError(what, key=key, retry_after_secs=refusal.retry_after_secs)
         case status if status >= 500:
             return TransientError(what, key=key, retry_after_secs=refusal.retry_after_secs)

@@ -22,6 +22,7 @@ from ackpt.errors import (
     PermissionDeniedError,
     StorageError,
     StorageFullError,
+    ThrottledError,
     TransientError,
     UnsupportedError,
 )
@@ -50,12 +51,10 @@ _PASSING: Final = frozenset(
         "InternalError",
         "OperationAborted",
         "RequestTimeout",
-        "ServiceUnavailable",
-        "SlowDown",
-        "ThrottlingException",
-        "Throttling",
-        "RequestLimitExceeded",
     }
+)
+_TOO_MANY: Final = frozenset(
+    {"RequestLimitExceeded", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException"}
 )
 # MinIO's and Ceph's own: https://github.com/minio/minio/blob/master/cmd/api-errors.go,
 # https://docs.ceph.com/en/latest/radosgw/s3/
@@ -110,6 +109,8 @@ def translate(purpose: Purpose, refusal: Refusal) -> StorageError:
             return bucket_not_found(purpose.bucket, key=key)
         case code if code in _DAMAGED:
             return ChecksumMismatchError(f"{what}; the bytes arrived damaged and were not stored", key=key)
+        case code if code in _TOO_MANY:
+            return ThrottledError(what, key=key, retry_after_secs=refusal.retry_after_secs)
         case code if code in _PASSING:
             return TransientError(what, key=key, retry_after_secs=refusal.retry_after_secs)
         case code if code in _FULL:
@@ -186,7 +187,9 @@ def _by_status(what: str, purpose: Purpose, refusal: Refusal) -> StorageError:
             )
         case 405 | 501:
             return UnsupportedError(f"{what}; this store cannot do that", key=key)
-        case 408 | 429:
+        case 429 | 503:
+            return ThrottledError(what, key=key, retry_after_secs=refusal.retry_after_secs)
+        case 408:
             return TransientError(what, key=key, retry_after_secs=refusal.retry_after_secs)
         case 412 if purpose.condition is not None:
             return condition_failed(purpose.condition, key or "", found="another one")
