@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ackpt.engine.background import BackgroundCheckpointer, PendingSave
     from ackpt.engine.checkpointer import Checkpointer
     from ackpt.engine.failure import Raise, Tolerate
+    from ackpt.engine.limits import Limits
     from ackpt.engine.listeners import CheckpointListener
     from ackpt.engine.overlap import Block, Coalesce, Queue, Skip
     from ackpt.engine.preemption import Preemption
@@ -47,6 +48,7 @@ __all__ = [
     "KeepEvery",
     "KeepInterval",
     "KeepLast",
+    "Limits",
     "MultipartBackend",
     "PendingSave",
     "Preemption",
@@ -75,6 +77,7 @@ _HOMES = {
     "ackpt.engine.background": ("BackgroundCheckpointer", "PendingSave"),
     "ackpt.engine.checkpointer": ("Checkpointer",),
     "ackpt.engine.failure": ("Raise", "Tolerate"),
+    "ackpt.engine.limits": ("Limits",),
     "ackpt.engine.listeners": ("CheckpointListener",),
     "ackpt.engine.overlap": ("Block", "Coalesce", "Queue", "Skip"),
     "ackpt.engine.preemption": ("Preemption",),

@@ -15,11 +15,15 @@ BUCKET = "bench"
 
 
 @contextmanager
-def server(rate_bytes: int | None) -> Iterator[str]:
-    """Run one, its objects in memory where there is such a filesystem, and give its endpoint."""
+def server(rate_bytes: int | None, *, most: int | None = None) -> Iterator[str]:
+    """Run one, its objects in memory where there is such a filesystem, and give its endpoint.
+
+    It answers 503 to more than `most` requests with bytes at a time.
+    """
     where = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(prefix="ackpt-link-", dir=where) as folder:
         rate = [] if rate_bytes is None else ["--rate", str(rate_bytes)]
+        rate += [] if most is None else ["--most", str(most)]
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.servers.gcs", "--bucket", BUCKET, "--folder", folder, *rate],
             cwd=ROOT,

@@ -46,6 +46,8 @@ class Narrow:
                 due, block = await queue.get()
                 if not block:
                     break
+                if writer.is_closing():  # who was to read it has gone; what still comes goes nowhere
+                    continue
                 await asyncio.sleep(due - loop.time())
                 with suppress(OSError):
                     writer.write(block)

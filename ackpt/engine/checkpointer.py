@@ -20,6 +20,7 @@ from ackpt.engine.agent.remote import RemoteRun, SharedFolder
 from ackpt.engine.announce import Announcer, Subscriber
 from ackpt.engine.errands import Errands
 from ackpt.engine.failure import FailurePolicy, FailureTally, Tolerate
+from ackpt.engine.limits import Limits
 from ackpt.engine.listeners import CheckpointListener
 from ackpt.engine.overlap import Coalesce, Overlap, blocks
 from ackpt.engine.pipeline import Pipeline
@@ -56,6 +57,7 @@ class Checkpointer:
         preemption: Preemption | None = None,
         fallback: str | os.PathLike[str] | None = None,
         uploader: Uploader = "thread",
+        limits: Limits | None = None,
         listeners: Sequence[CheckpointListener] = (),
     ) -> None:
         """Check everything that can be checked without I/O.
@@ -63,6 +65,7 @@ class Checkpointer:
         `name` begins every checkpoint's prefix (`<name>-<step>`). `staging_dir` is the folder below
         which this run stages in a folder of its own (see `ackpt.checkpoint.staging.staging_folder`).
         With the `uploader` "process" this process only stages: another one, which outlives it, sends.
+        `limits` is shared with whoever is given the same; without it those of the process hold.
 
         Raises:
             InvalidURLError, UnknownSchemeError, InvalidOptionError, MissingDependencyError.
@@ -74,10 +77,11 @@ class Checkpointer:
             retention=retention,
             preemption=preemption,
             uploader=uploader,
+            limits=limits,
             listeners=listeners,
         )
         self._name = name
-        self._store = Store(target)
+        self._store = Store(target, limits)
         self._overlap = overlap
         folder = staging_folder(self._store.url, staging_dir)
         self._staging = StagingFolder(folder, target=self._store.name)
@@ -93,6 +97,7 @@ class Checkpointer:
             errands=self._errands,
             before_state=self._let_go,
             publish=self._publish,
+            limits=limits,
         )
         self._run: Run = own
         if uploader == "process":
@@ -107,6 +112,7 @@ class Checkpointer:
                 listeners=self._dispatcher,
                 let_go=self._let_go,
                 publish=self._publish,
+                limits=Limits.default() if limits is None else limits,
             )
             self._announcer.subscribe(remote.hear_event)
         self._pipeline: Pipeline | None = None

@@ -16,6 +16,7 @@ from ackpt.checkpoint.fence import Claim, check_claim, claim_run
 from ackpt.checkpoint.hold import held
 from ackpt.checkpoint.manifest import Manifest
 from ackpt.checkpoint.retention import Retention
+from ackpt.engine.limits import Limits
 from ackpt.engine.request import SaveRequest
 from ackpt.engine.retain import Retainer
 from ackpt.engine.send import Sender, Sent
@@ -58,13 +59,14 @@ class Fallback:
         retention: Retention,
         name: str,
         before_state: Callable[[str], Awaitable[None]],
+        limits: Limits | None = None,
     ) -> None:
         """Check what can be checked without I/O.
 
         Raises:
             InvalidURLError, UnknownSchemeError, InvalidOptionError, MissingDependencyError.
         """
-        self.store = Store(target)
+        self.store = Store(target, limits)
         if self.store.name == instead_of.name:
             raise InvalidOptionError(
                 f"fallback: expected another place than the run's own, got {instead_of.name} twice"

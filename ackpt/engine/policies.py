@@ -8,6 +8,7 @@ from typing import Literal, TypedDict, get_args
 
 from ackpt.checkpoint.retention import Retention
 from ackpt.engine.failure import FailurePolicy
+from ackpt.engine.limits import Limits
 from ackpt.engine.listeners import CheckpointListener
 from ackpt.engine.overlap import Overlap
 from ackpt.engine.preemption import Preemption
@@ -28,6 +29,7 @@ class CheckpointerOptions(TypedDict, total=False):
     preemption: Preemption | None
     fallback: str | os.PathLike[str] | None
     uploader: Uploader
+    limits: Limits | None
     listeners: Sequence[CheckpointListener]
 
 
@@ -38,6 +40,7 @@ def check_policies(
     retention: object,
     preemption: object,
     uploader: object,
+    limits: object,
     listeners: Sequence[object],
 ) -> None:
     """Make sure that every policy is one: most callers are not type-checked.
@@ -55,6 +58,8 @@ def check_policies(
         raise _refused("preemption", "ackpt.Preemption(grace_secs=…) or None", preemption)
     if uploader not in get_args(Uploader):
         raise _refused("uploader", "'thread' or 'process'", uploader)
+    if not isinstance(limits, Limits | None):
+        raise _refused("limits", "ackpt.Limits(…) or None", limits)
     for listener in listeners:
         if not isinstance(listener, CheckpointListener):
             raise _refused("listeners", "instances of ackpt.CheckpointListener", listener)

@@ -18,6 +18,7 @@ from ackpt.checkpoint.staging import StagingFolder, staging_folder
 from ackpt.engine.agent.call import finish
 from ackpt.engine.background import IO_WORKERS
 from ackpt.engine.heartbeat import Heartbeat
+from ackpt.engine.limits import Limits
 from ackpt.engine.log import log_event
 from ackpt.engine.overlap import Queue
 from ackpt.engine.pipeline import Pipeline
@@ -39,6 +40,7 @@ def restore(
     step: int | None = None,
     staging_dir: str | os.PathLike[str] | None = None,
     fallback: str | os.PathLike[str] | None = None,
+    limits: Limits | None = None,
 ) -> str | None:
     """Fetch the newest checkpoint of the run at `target` into `folder`, and return its prefix there.
 
@@ -49,7 +51,8 @@ def restore(
 
     With `step`, that checkpoint and no other. `staging_dir` is where the run's saver stages, if
     not in the default place. With the `fallback` of the run's saver, what lies there counts, too:
-    while `target` is down, or where it is newer. Blocks until it is done; may be called where an
+    while `target` is down, or where it is newer. `limits` is shared with whoever is given the same
+    (None: those of the process). Blocks until it is done; may be called where an
     event loop runs.
 
     Raises:
@@ -63,8 +66,8 @@ def restore(
             "restore: expected a local folder to fetch into, got a URL "
             f"({os.fspath(folder).partition('://')[0]}://…); give a path on this machine"
         )
-    store = Store(target)
-    second = None if fallback is None else Store(fallback)
+    store = Store(target, limits)
+    second = None if fallback is None else Store(fallback, limits)
 
     async def run() -> Path | None:
         try:

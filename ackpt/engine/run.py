@@ -19,6 +19,7 @@ from ackpt.engine.agent.call import dismiss
 from ackpt.engine.errands import Errands
 from ackpt.engine.fallback import Fallback
 from ackpt.engine.heartbeat import Heartbeat
+from ackpt.engine.limits import Limits
 from ackpt.engine.pipeline import Pipeline
 from ackpt.engine.recover import adopt_leftovers, finish_leftovers, stage_copy
 from ackpt.engine.request import SaveRequest
@@ -83,6 +84,7 @@ class OwnRun:
         errands: Errands,
         before_state: Callable[[str], Awaitable[None]],
         publish: Callable[[Event], None],
+        limits: Limits | None = None,
     ) -> None:
         """Check what can be checked without I/O.
 
@@ -99,7 +101,12 @@ class OwnRun:
         self._fallback: Fallback | None = None
         if fallback is not None:
             self._fallback = Fallback(
-                fallback, instead_of=store, retention=retention, name=name, before_state=before_state
+                fallback,
+                instead_of=store,
+                retention=retention,
+                name=name,
+                before_state=before_state,
+                limits=limits,
             )
             self._route = WithFallback(self._route, self._fallback)
         self._pipeline: Pipeline | None = None

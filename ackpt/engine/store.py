@@ -9,33 +9,46 @@ from contextlib import asynccontextmanager
 
 from ackpt.backends.base import Backend
 from ackpt.backends.registry import open_target
+from ackpt.engine.limits import Limits
 from ackpt.errors import SaveTimeoutError
 from ackpt.transfer.budget import Budget
-from ackpt.transfer.context import Transfer
+from ackpt.transfer.context import Transfer, make_budget
 from ackpt.transfer.reliable import reliable
 from ackpt.url import StorageURL
 
 
 class Store:
-    """Hold an open backend and one budget for all its transfers; on one event loop."""
+    """Hold an open backend and one budget for all its transfers; on one event loop.
 
-    def __init__(self, target: str | os.PathLike[str]) -> None:
-        """Open `target` without any I/O.
+    What its transfers use is bounded by its own options, and by `limits` together with others.
+    """
+
+    def __init__(self, target: str | os.PathLike[str], limits: Limits | None = None) -> None:
+        """Open `target` without any I/O; without `limits` those of the process hold.
 
         Raises:
             InvalidURLError, InvalidOptionError, UnknownSchemeError, MissingDependencyError.
         """
         self.url = StorageURL.parse(target)
         self.backend, self._options = open_target(self.url)
-        self._budget = Budget(connections=self._options.connections, memory_bytes=self._options.memory_bytes)
+        self._limits = Limits.default() if limits is None else limits
+        self._budget: Budget | None = None
 
     @property
     def name(self) -> str:
         """Return the URL without its options."""
         return str(self.url)
 
+    @property
+    def connections(self) -> int:
+        """Return how many connections may be used now (0: nothing has been asked of the store yet)."""
+        return 0 if self._budget is None else self._budget.level
+
     def transfer(self) -> Transfer:
         """Begin the transfers of one save or restore: their retries share a deadline from now on."""
+        if self._budget is None:
+            shared = self._limits.join(self)
+            self._budget = make_budget(self._options, shared=shared, name=self.name)
         return Transfer.start(self._options, self._budget)
 
     def reliable(self) -> Backend:
@@ -63,5 +76,10 @@ class Store:
             ) from error
 
     async def aclose(self) -> None:
-        """Close the backend; idempotent."""
-        await self.backend.aclose()
+        """Close the backend, and give back what is held of the limits; idempotent."""
+        try:
+            await self.backend.aclose()
+        finally:
+            self._limits.leave(self)
+            if self._budget is not None:
+                self._budget.close()

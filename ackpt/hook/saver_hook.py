@@ -16,6 +16,7 @@ from ackpt.checkpoint.retention import KeepAll, KeepInterval, KeepLast, Retentio
 from ackpt.checkpoint.staging import staging_folder
 from ackpt.engine.background import BackgroundCheckpointer, PendingSave
 from ackpt.engine.failure import FailurePolicy
+from ackpt.engine.limits import Limits
 from ackpt.engine.listeners import CheckpointListener
 from ackpt.engine.overlap import Overlap
 from ackpt.engine.policies import Uploader
@@ -48,6 +49,7 @@ class HookOptions(TypedDict, total=False):
     preemption: Preemption | None
     fallback: str | os.PathLike[str] | None
     uploader: Uploader
+    limits: Limits | None
 
 
 class AsyncCheckpointSaverHook(tf.compat.v1.train.CheckpointSaverHook):  # type: ignore[misc]

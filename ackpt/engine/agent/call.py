@@ -9,7 +9,7 @@ from ackpt.engine.agent.place import connect
 from ackpt.engine.agent.wire import Document, Line, LineLostError
 from ackpt.errors import AckptError, UploaderError
 
-VERSION = 1
+VERSION = 2
 """Of what is said on the line; both sides come with the same installation, save in an upgrade."""
 
 _LEAVE_SECS = 10.0

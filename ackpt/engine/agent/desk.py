@@ -18,6 +18,7 @@ from ackpt.checkpoint.staging import StagedSave, StagingFolder
 from ackpt.engine.agent.wire import Document, Line, LineLostError
 from ackpt.engine.agent.words import read_policy, write_event
 from ackpt.engine.errands import Errands
+from ackpt.engine.limits import Limits, read_quotas
 from ackpt.engine.overlap import Phase, Queue
 from ackpt.engine.pipeline import HOPELESS, Pipeline
 from ackpt.engine.request import SaveRequest
@@ -33,8 +34,12 @@ _log = logging.getLogger(__name__)
 class Desk:
     """Do in the store what one trainer asks for; on one event loop, from `attach` to `aclose`."""
 
-    def __init__(self, staging: StagingFolder, line: Callable[[], Line], document: Document) -> None:
-        """Take the trainer's options: `target`, `name`, `retention`, `fallback`, `holds_state`.
+    def __init__(
+        self, staging: StagingFolder, line: Callable[[], Line], document: Document, limits: Limits
+    ) -> None:
+        """Take the trainer's options: `target`, `name`, `retention`, `fallback`, `holds_state`, `limits`.
+
+        `limits` of this process become the trainer's, and stay so when it has gone.
 
         Raises:
             InvalidURLError, UnknownSchemeError, InvalidOptionError, MissingDependencyError: they are
@@ -43,7 +48,9 @@ class Desk:
         self.target = str(document["target"])
         self._line = line
         self._staging = staging
-        self._store = Store(self.target)
+        self._limits = limits
+        limits.take_over(read_quotas(document["limits"]))
+        self._store = Store(self.target, limits)
         self._errands = Errands()
         self._turn = asyncio.Lock()
         self._handed: dict[int, _Handed] = {}
@@ -58,6 +65,7 @@ class Desk:
             errands=self._errands,
             before_state=self._let_go,
             publish=self._publish,
+            limits=limits,
         )
         self._pipeline = Pipeline(self._store, staging, self, overlap=Queue(1), publish=self._publish)
 
@@ -114,6 +122,8 @@ class Desk:
                 self._run.begin()
             case "committed":
                 self._run.committed()
+            case "limits":
+                self._limits.take_over(read_quotas(document))
             case "retention":
                 self._run.set_retention(read_policy(document["policy"]))
 

@@ -20,6 +20,7 @@ from ackpt.engine.agent.place import connect, pid_of
 from ackpt.engine.agent.start import LOG, start_agent
 from ackpt.engine.agent.wire import SILENCE_SECS, Document, Line, LineLostError
 from ackpt.engine.agent.words import read_event, write_policy
+from ackpt.engine.limits import Limits, Quotas
 from ackpt.engine.listeners import Dispatcher
 from ackpt.engine.pipeline import Pipeline
 from ackpt.engine.request import SaveRequest
@@ -82,6 +83,7 @@ class RemoteRun:
         listeners: Dispatcher,
         let_go: Callable[[str], Awaitable[None]],
         publish: Callable[[Event], None],
+        limits: Limits,
     ) -> None:
         """Check what can be checked; `own` is what takes over when there can be no such process.
 
@@ -99,6 +101,8 @@ class RemoteRun:
         self._listeners = listeners
         self._let_go = let_go
         self._publish = publish
+        self._limits = limits
+        self._quotas: Quotas | None = None
         self._line: Line | None = None
         self._pid = 0
         self._watch: asyncio.Task[None] | None = None
@@ -121,7 +125,12 @@ class RemoteRun:
         """
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._folder.lock)
-        self._take(await self._reach())
+        self._limits.join_elsewhere(self)
+        try:
+            self._take(await self._reach())
+        except BaseException:
+            self._limits.leave(self)
+            raise
 
     async def open(self, pipeline: Pipeline) -> Claim:
         """Have finished what an earlier process left, and the run claimed.
@@ -173,6 +182,13 @@ class RemoteRun:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(partial(self._tell, "retention", policy=self._policy))
 
+    def hear_quotas(self, quotas: Quotas) -> None:
+        """Have the process keep to this share of the limits from now on; from any thread."""
+        self._quotas = quotas
+        if self._loop is not None:
+            with suppress(RuntimeError):  # what a closed loop says
+                self._loop.call_soon_threadsafe(partial(self._tell, "limits", **quotas))
+
     def hear_event(self, event: Event) -> None:
         """Take note of an event of this process's own; a subscriber."""
         if isinstance(event, Staged):
@@ -197,6 +213,7 @@ class RemoteRun:
     async def aclose(self) -> None:
         """Say goodbye; where nothing lies staged any more the process ends now, and else when it is sent."""
         line, self._line = self._line, None
+        self._limits.leave(self)
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.wait([self._watch])
@@ -263,6 +280,7 @@ class RemoteRun:
                     **self._options,
                     "retention": self._policy,
                     "holds_state": self._listeners.holds_state,
+                    "limits": self._quotas,
                 }
                 await line.ask("attach", version=VERSION, **options)
             except BaseException as error:
@@ -320,6 +338,7 @@ class RemoteRun:
             await self._own.lock()
             await self._own.go_on(self._pipeline, self._claim)
             self._folder.alone = self._here = True
+            self._limits.leave(self)
 
     async def _ask(self, name: str, /, **fields: object) -> Document | None:
         """Ask, whichever process it is at the end; None: it is this one."""

@@ -15,6 +15,7 @@ from ackpt.engine.agent.call import VERSION
 from ackpt.engine.agent.desk import Desk
 from ackpt.engine.agent.place import NAME, is_own, listen
 from ackpt.engine.agent.wire import LIMIT_BYTES, Document, Line
+from ackpt.engine.limits import Limits
 from ackpt.engine.log import log_event
 from ackpt.engine.restore import finish_in
 from ackpt.engine.store import Store
@@ -43,6 +44,7 @@ class Agent:
         """Name the folder; `target` is the URL of its run, for what lies there before a trainer comes."""
         self._staging = StagingFolder(folder)
         self._target = target
+        self._limits = Limits()
         self._grace_secs = grace_secs
         self._stay = stay
         self._alone = asyncio.Event()
@@ -149,7 +151,7 @@ class Agent:
                 f"another saver is using the staging folder {self._staging.folder}; a run takes one saver at "
                 "a time: close the other one, or give this one a target of its own"
             )
-        desk = Desk(self._staging, lambda: caller.line, document)
+        desk = Desk(self._staging, lambda: caller.line, document, self._limits)
         self._alone.clear()
         self._target = desk.target
         try:
@@ -199,7 +201,7 @@ class Agent:
         if target is None:
             return
         try:
-            store = Store(target)
+            store = Store(target, self._limits)
             try:
                 await finish_in(store, self._staging, log_event)
             finally:

@@ -117,7 +117,7 @@ def test_a_trainer_of_another_version_is_told_so(
 ) -> None:
     monkeypatch.setattr(remote, "VERSION", 99)
     monkeypatch.setattr(remote, "_TRIES", 2)
-    with pytest.raises(UploaderError, match="speaks version 1, this trainer 99"):
+    with pytest.raises(UploaderError, match="speaks version 2, this trainer 99"):
         ackpt.BackgroundCheckpointer(run, staging_dir=folder.parent, uploader="process").start()
 
 

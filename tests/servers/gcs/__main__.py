@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0: a free one")
     parser.add_argument("--folder", type=Path, help="keep everything here, also for a later start")
     parser.add_argument("--rate", type=float, help="bytes per second, of all bodies together")
+    parser.add_argument("--most", type=int, help="answer 503 to more requests with bytes at a time")
     parser.add_argument("--bucket", action="append", default=[], help="make this bucket, if absent")
     parser.add_argument("--token", action="append", default=[], help="take only this bearer token")
     parser.add_argument("--no-xml", action="store_true", help="be an endpoint without the XML API")
@@ -35,6 +36,7 @@ def main() -> None:
 
 async def _serve(options: argparse.Namespace, folder: Path) -> None:
     app = GCSApp(folder, rate=options.rate)
+    app.most = options.most
     app.tokens = set(options.token) or None
     app.speaks_xml = not options.no_xml
     for name in options.bucket:

@@ -8,6 +8,7 @@
 | `GET /_admin/uploads` | tells what unfinished uploads there are |
 | `POST /_admin/expire` | ends all unfinished uploads |
 | `PUT /_admin/tokens` (a list, or null) | takes only these bearer tokens |
+| `PUT /_admin/most` (a number, or null) | answers 503 to more requests with bytes at a time |
 | `PUT /_admin/rate` (a number, or null) | limits the bytes per second |
 """
 
@@ -54,6 +55,8 @@ class Admin:
                     app.rewrites.expire()
                 case "PUT", "tokens":
                     app.tokens = None if given is None else set(given)
+                case "PUT", "most":
+                    app.most = None if given is None else int(given)
                 case "PUT", "rate":
                     app.pace.rate = None if given is None else float(given)
                 case _:

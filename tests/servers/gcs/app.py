@@ -32,6 +32,14 @@ _log = logging.getLogger(__name__)
 Handler = Callable[[Exchange], Awaitable[web.StreamResponse]]
 
 _LINGER_TURNS = 50
+_MOVING = (
+    "objects.get_media",
+    "objects.insert",
+    "objects.insert_media",
+    "resumable.put",
+    "multipart.put_part",
+)
+_TOO_MANY = Fault(operation="*", action="refuse", status=503)
 _BY_SESSION = ("resumable.put", "resumable.status", "resumable.cancel")
 
 
@@ -60,6 +68,8 @@ class GCSApp:
         self.pace = Pace(rate)
         self.faults = Faults()
         self.tokens: set[str] | None = None
+        self.most: int | None = None
+        self._moving = 0
         self.log: list[Entry] = []
         self.under_way: list[Exchange] = []
         self.speaks_xml = True
@@ -148,6 +158,8 @@ class GCSApp:
                 exchange.corrupt_at = fault.after_bytes
         self._authorize(exchange)
         self._bill(exchange)
+        if self.most is not None and exchange.operation in _MOVING:
+            return await self._if_not_too_many(exchange, handler, self.most)
         response = await handler(exchange)
         if action == "reset_after":
             _reset(exchange.request)
@@ -166,6 +178,19 @@ class GCSApp:
             return await self._handler(exchange)(exchange)
         except Problem as problem:
             return problem.as_json()
+
+    async def _if_not_too_many(self, exchange: Exchange, handler: Handler, most: int) -> web.StreamResponse:
+        """Answer 503 to a request with bytes beyond so many at a time; it is not counted itself.
+
+        https://cloud.google.com/storage/docs/request-rate
+        """
+        if self._moving >= most:
+            return await _refuse(exchange.request, _refusal(exchange, _TOO_MANY), linger=True)
+        self._moving += 1
+        try:
+            return await handler(exchange)
+        finally:
+            self._moving -= 1
 
     def _authorize(self, exchange: Exchange) -> None:
         """Check the bearer token, where tokens are wanted.

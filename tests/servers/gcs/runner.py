@@ -116,6 +116,7 @@ class GCSServer:
             self._app.log.clear()
             self._app.faults.clear()
             self._app.tokens = None
+            self._app.most = None
             self._app.speaks_xml = True
             self._app.speaks_batches = True
             self._app.pace.rate = self._rate
@@ -127,6 +128,14 @@ class GCSServer:
 
         def change() -> None:
             self._app.tokens = set(tokens) or None
+
+        self._call(change)
+
+    def take_at_most(self, most: int | None) -> None:
+        """Answer 503 to more requests with objects' bytes at a time."""
+
+        def change() -> None:
+            self._app.most = most
 
         self._call(change)
 
