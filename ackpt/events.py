@@ -32,11 +32,13 @@ class Progressed(Event):
     """Say that the store has acknowledged more of the checkpoint's bytes: `sent` of `size`.
 
     Comes with every object and every part; `size` is what is staged so far. `sent` becomes less
-    when an object has to be sent again.
+    when an object has to be sent again. `connections` is how many the store may be used with at a
+    time just now (0: not known).
     """
 
     sent: int
     size: int
+    connections: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

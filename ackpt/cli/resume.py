@@ -68,10 +68,11 @@ class _Progress:
 
     def tell(self, event: Event) -> None:
         match event:
-            case Progressed(size=size, sent=sent) if size:
+            case Progressed(size=size, sent=sent, connections=connections) if size:
                 tenths = 10 * sent // size
                 if tenths > self._tenths:
-                    print(f"step {event.step}: {written_size(sent)} of {written_size(size)}", file=sys.stderr)
+                    done = f"{written_size(sent)} of {written_size(size)}"
+                    print(f"step {event.step}: {done}, connections: {connections}", file=sys.stderr)
                 self._tenths = tenths
             case Committed(prefix=prefix, target=target):
                 self._end(event)

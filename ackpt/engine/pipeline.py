@@ -170,7 +170,13 @@ class Pipeline:
     def _progressed(self, request: SaveRequest, size: int) -> None:
         request.sent += size
         self._publish(
-            Progressed(step=request.step, target=self._store.name, sent=request.sent, size=request.size)
+            Progressed(
+                step=request.step,
+                target=self._store.name,
+                sent=request.sent,
+                size=request.size,
+                connections=request.connections or self._store.connections,
+            )
         )
 
     async def _conclude(self, request: SaveRequest, outcome: Outcome) -> None:

@@ -85,6 +85,8 @@ class SaveRequest:
     size: int = 0
     sent: int = 0
     """Bytes that the store has acknowledged."""
+    connections: int = 0
+    """How many the uploader process may use now, as it tells; 0: it is sent by this process."""
     committed: Manifest | None = None
     """Set with the commit, which stands whatever comes after it."""
 

@@ -143,7 +143,7 @@ def parked(tmp_path: Path) -> Path:
 def test_resume_commits_what_is_parked_by_the_url(parked: Path, tmp_path: Path, ackpt: Ran) -> None:
     status, out, err = ackpt("resume", tmp_path / "run", "--staging-dir", tmp_path / "staging")
     assert (status, out) == (0, f"ckpt-7 committed to file://{tmp_path}/run\n")
-    assert "195.3 KiB of 195.3 KiB" in err
+    assert "195.3 KiB of 195.3 KiB, connections: 8" in err
     assert (tmp_path / "run" / "ckpt-7.manifest.json").exists()
     status, out, _ = ackpt("resume", tmp_path / "run", "--staging-dir", tmp_path / "staging")
     assert (status, out) == (0, f"nothing to finish for file://{tmp_path}/run\n")

@@ -162,7 +162,7 @@ class Desk:
         }
 
     def _progressed(self, number: int, size: int) -> None:
-        self._line().tell("progressed", save=number, size=size)
+        self._line().tell("progressed", save=number, size=size, connections=self._store.connections)
 
     def _publish(self, event: Event) -> None:
         self._line().tell("event", **write_event(event))

@@ -373,6 +373,7 @@ class RemoteRun:
     def _hear(self, name: str, document: Document) -> None:
         match name:
             case "progressed" if (handed := self._handed.get(document["save"])) is not None:
+                handed[0].connections = int(document["connections"])
                 handed[1](int(document["size"]))
             case "committed" if (handed := self._handed.get(document["save"])) is not None:
                 handed[0].committed = _manifest(handed[0], document)
