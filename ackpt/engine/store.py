@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from ackpt.backends.base import Backend
 from ackpt.backends.registry import open_target
 from ackpt.engine.limits import Limits
-from ackpt.errors import SaveTimeoutError
+from ackpt.errors import InvalidOptionError, SaveTimeoutError
 from ackpt.transfer.budget import Budget
 from ackpt.transfer.context import Transfer, make_budget
 from ackpt.transfer.reliable import reliable
@@ -31,6 +31,8 @@ class Store:
         """
         self.url = StorageURL.parse(target)
         self.backend, self._options = open_target(self.url)
+        if not isinstance(limits, Limits | None):  # most callers are not type-checked
+            raise InvalidOptionError(f"limits: expected ackpt.Limits(…) or None, got {limits!r}")
         self._limits = Limits.default() if limits is None else limits
         self._budget: Budget | None = None
 

@@ -77,6 +77,7 @@ class Budget:
         if shared is not None:
             pools, memories = [*pools, shared.connections], [*memories, shared.memory]
             rates = [*rates, shared.rate]
+        self._pools = pools
         self._of_connections = [each.open() for each in pools]
         self._of_memory = [each.open() for each in memories]
         self._rates = rates
@@ -93,8 +94,8 @@ class Budget:
 
     @property
     def level(self) -> int:
-        """Return how many connections may be used now."""
-        return self._concurrency.level
+        """Return how many connections may be used now, as far as nobody else has them."""
+        return min(self._concurrency.level, *(each.capacity for each in self._pools))
 
     @property
     def memory_in_use(self) -> int:
