@@ -70,6 +70,20 @@ def test_what_is_refused_is_little_and_what_is_used_is_nearly_all_that_is_taken(
     assert sum(min(level, fair) for level in late) >= 0.85 * fair * len(late)
 
 
+def test_the_round_in_which_the_level_changed_is_not_judged() -> None:
+    trying = play(Concurrency.start(lower=1, upper=100), [1e6, 1e6])
+    assert trying.level > START
+    assert trying.after_round(0.0).level == trying.level
+    assert trying.after_round(0.0).after_round(0.0).level == START
+
+
+def test_a_ceiling_that_is_passed_is_none_any_more() -> None:
+    refused = Concurrency.start(lower=1, upper=8).after_refusal()
+    assert refused.ceiling == 8
+    back = play(refused, [20e6 * n for n in range(1, 60)])
+    assert (back.level, back.ceiling) == (8, None)
+
+
 @pytest.mark.parametrize("upper", [16, 32, 64])
 def test_it_grows_fast_while_more_carry_more(upper: int) -> None:
     assert upper in run(Concurrency.start(lower=1, upper=upper), 8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +64,26 @@ async def test_a_file_is_the_object(tmp_path: Path, transfer: Transfer, size: in
     assert files_in(tmp_path) == ["file"]
     assert sum(progress) == size
     assert transfer.budget.connections_in_use == transfer.budget.memory_in_use == 0
+
+
+async def test_a_range_that_broke_off_goes_on_from_there(tmp_path: Path, transfer: Transfer) -> None:
+    data = pattern(PART_BYTES)
+    asked: list[tuple[int, int | None]] = []
+
+    class Noted(ScriptedBackend):
+        def get(self, key: str, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
+            asked.append((start, stop))
+            return super().get(key, start, stop)
+
+    backend = Noted(block_bytes=1000)
+    await backend.put(KEY, BytesBody(data))
+    backend.script.turns = [Turn(request="get", skip=1, before=TransientError("broken"))]
+    path = tmp_path / "file"
+    await download_object(backend, KEY, path, transfer, size=len(data), crc32c=crc32c(data))
+    assert path.read_bytes() == data
+    (first, _), (again, stop) = asked
+    assert (first, stop) == (0, PART_BYTES)
+    assert 0 < again < PART_BYTES
 
 
 async def test_ranges_are_fetched_at_once_and_in_small_blocks(tmp_path: Path, transfer: Transfer) -> None:

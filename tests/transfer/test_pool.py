@@ -6,6 +6,7 @@ import asyncio
 import gc
 import random
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -139,7 +140,8 @@ async def test_what_a_closed_loop_holds_comes_back_to_who_waits(monkeypatch: pyt
     assert pool.used == 3
 
 
-async def test_a_closed_loop_that_waits_holds_nobody_up() -> None:
+async def test_a_closed_loop_that_waits_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_LOOK_SECS", 1000.0)
     pool = make(4)
     mine = pool.open()
     await mine.take(3)
@@ -151,6 +153,29 @@ async def test_a_closed_loop_that_waits_holds_nobody_up() -> None:
     mine.give(3)
     await asyncio.wait_for(behind, SECS)
     assert pool.used == 1
+
+
+def test_a_loop_that_has_nothing_else_to_do_is_woken() -> None:
+    pool, asked = make(1), threading.Event()
+    holder = pool.open()
+    asyncio.run(holder.take(1))
+    took: list[float] = []
+
+    async def wait() -> None:
+        asking = asyncio.create_task(pool.open().take(1))
+        await asyncio.sleep(0)
+        asked.set()
+        await asking
+        took.append(time.monotonic())
+
+    thread = threading.Thread(target=asyncio.run, args=(wait(),))
+    thread.start()
+    asked.wait(SECS)
+    time.sleep(0.2)  # its next look is due at a second
+    gave = time.monotonic()
+    holder.give(1)
+    thread.join(SECS)
+    assert took[0] - gave < 0.4
 
 
 def test_a_grant_to_a_loop_that_is_closed_before_it_wakes_is_given_on() -> None:

@@ -46,6 +46,24 @@ async def test_a_change_reaches_who_is_waiting_within_a_second(clock: HandClock)
     assert clock.now - begun <= 1
 
 
+async def test_who_gives_up_waiting_takes_nothing_from_the_others(clock: HandClock) -> None:
+    rate, never = RateLimit(1000.0, clock=clock, sleep=clock.sleep), asyncio.Event()
+    await rate.take(1000)
+
+    async def sleep(secs: float) -> None:
+        await never.wait()
+
+    rate._sleep = sleep
+    waiting = asyncio.create_task(rate.take(10**6))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    rate._sleep = clock.sleep
+    begun = clock.now
+    await take_all(rate, [100] * 10)
+    assert clock.now - begun <= 3
+
+
 async def test_time_without_use_does_not_add_up(clock: HandClock) -> None:
     rate = RateLimit(1000.0, clock=clock, sleep=clock.sleep)
     clock.now += 3600
