@@ -7,7 +7,7 @@ import gc
 import random
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -59,6 +59,14 @@ def left_waiting(pool: Pool, amount: int) -> tuple[asyncio.AbstractEventLoop, as
     for _ in range(3):
         loop.run_until_complete(asyncio.sleep(0))
     return loop, task
+
+
+@pytest.fixture
+def alive() -> Iterator[asyncio.AbstractEventLoop]:
+    """Make a loop that is not closed, so that what it holds stays held."""
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
 
 
 def abandon(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
@@ -155,10 +163,10 @@ async def test_a_closed_loop_that_waits_holds_nobody_up(monkeypatch: pytest.Monk
     assert pool.used == 1
 
 
-def test_a_loop_that_has_nothing_else_to_do_is_woken() -> None:
+def test_a_loop_that_has_nothing_else_to_do_is_woken(alive: asyncio.AbstractEventLoop) -> None:
     pool, asked = make(1), threading.Event()
     holder = pool.open()
-    asyncio.run(holder.take(1))
+    alive.run_until_complete(holder.take(1))
     took: list[float] = []
 
     async def wait() -> None:
@@ -178,10 +186,12 @@ def test_a_loop_that_has_nothing_else_to_do_is_woken() -> None:
     assert took[0] - gave < 0.4
 
 
-def test_a_grant_to_a_loop_that_is_closed_before_it_wakes_is_given_on() -> None:
+def test_a_grant_to_a_loop_that_is_closed_before_it_wakes_is_given_on(
+    alive: asyncio.AbstractEventLoop,
+) -> None:
     pool = make(1)
     holder = pool.open()
-    asyncio.run(holder.take(1))
+    alive.run_until_complete(holder.take(1))
     dying, task = left_waiting(pool, 1)
     holder.give(1)  # granted; the loop does not run
     assert pool.used == 1
@@ -194,11 +204,13 @@ def test_a_grant_to_a_loop_that_is_closed_before_it_wakes_is_given_on() -> None:
     del task
 
 
-def test_what_is_given_back_from_within_the_guard_is_counted_when_it_is_left() -> None:
+def test_what_is_given_back_from_within_the_guard_is_counted_when_it_is_left(
+    alive: asyncio.AbstractEventLoop,
+) -> None:
     guard = threading.Lock()
     pool = Pool(2, guard=guard)
     account = pool.open()
-    asyncio.run(account.take(2))
+    alive.run_until_complete(account.take(2))
     guard.acquire()
     account.give(2)  # as the garbage collector may, in the very thread that is inside
     assert pool.used == 2
