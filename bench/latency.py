@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import urlopen
@@ -52,20 +52,19 @@ async def measure(url: str, mib: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="ackpt-latency-") as scratch:
         path = Path(scratch, "object")
         _write(path, size)
-        store = Store(url)
-        try:
+        copy = Path(scratch, "copy")
+        async with aclosing(Store(url)) as store:
             started = time.perf_counter()
             staged = StagedFile(key="object", path=path, size=size)
             info = await upload_object(store.backend, staged, store.transfer())
-            sent = time.perf_counter()
-            copy = Path(scratch, "copy")
+            upload_secs = time.perf_counter() - started
+        async with aclosing(Store(url)) as store:  # as a restore does, which knows nothing of the store yet
+            started = time.perf_counter()
             transfer = store.transfer()
             await download_object(store.backend, "object", copy, transfer, size=size, crc32c=info.crc32c)
-            fetched = time.perf_counter()
-        finally:
-            await store.aclose()
+            restore_secs = time.perf_counter() - started
         assert filecmp.cmp(path, copy, shallow=False)
-    return {"upload": size / 1e6 / (sent - started), "restore": size / 1e6 / (fetched - sent)}
+    return {"upload": size / 1e6 / upload_secs, "restore": size / 1e6 / restore_secs}
 
 
 def _write(path: Path, size: int) -> None:
@@ -97,7 +96,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rate-mb", type=float, default=20.0, help="MB a second of a connection")
     parser.add_argument("--delay-ms", type=float, default=30.0, help="of a round trip")
-    parser.add_argument("--part-mib", type=int, default=8, help="of the comparison")
+    parser.add_argument("--part-mib", type=int, default=PART_MIB, help="of the comparison")
     parser.add_argument("--only", choices=["link", "wide", "throttled"], help="one of the three")
     parser.add_argument("--smoke", action="store_true", help="one round of a small object")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
@@ -106,12 +105,12 @@ def main() -> None:
         print(json.dumps(asyncio.run(measure(options.one[0], int(options.one[1])))))
         return
     if options.smoke:
-        options.mib, options.connections, options.rounds = 64, [2], 1
+        options.mib, options.connections, options.rounds, options.part_mib = 64, [2], 1, 2
 
     results: dict[str, object] = {}
     if options.only in (None, "link"):
         results |= measure_link(options)
-    if options.only in (None, "wide"):
+    if options.only in (None, "wide") and not options.smoke:
         results["wide"] = compare(options, "wide", limit=WIDE, most=None)
     if options.only in (None, "throttled"):
         results["throttled"] = compare(options, "throttled", limit=THROTTLED, most=MOST)
@@ -125,9 +124,9 @@ def measure_link(options: argparse.Namespace) -> dict[str, object]:
     for connections in options.connections:
         ways = f"concurrency={connections}&part_size={PART_MIB}MiB"
         rounds = [_run_round(options, ways, most=None) for _ in range(options.rounds)]
-        found = {what: statistics.median(each[what] for each in rounds) for what in ("upload", "restore")}
+        found = {what: statistics.median(each[what] for each in rounds) for what in rounds[0]}
         full = connections * options.rate_mb
-        shares = {f"{what}_share": value / full for what, value in found.items()}
+        shares = {f"{what}_share": found[what] / full for what in ("upload", "restore")}
         results[str(connections)] = {**found, **shares}
         print(
             f"{connections:12}{found['upload']:14.1f}{shares['upload_share']:8.2f}"

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_share_of_a_link_is_told_both_ways() -> None:
+def test_the_share_of_a_link_is_told_both_ways_and_what_a_store_refuses_side_by_side() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "bench" / "latency.py"), "--smoke"],
         capture_output=True,
@@ -20,8 +20,13 @@ def test_the_share_of_a_link_is_told_both_ways() -> None:
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])["results"]["2"]
+    results = json.loads(done.stdout.splitlines()[-1])["results"]
+    found = results["2"]
     for what in ("upload", "restore"):
         assert found[f"{what}_share"] == pytest.approx(found[what] / 40)
         # what is on its way when the clock stops, and the first burst, are little; nothing beats the link
         assert 0 < found[f"{what}_share"] < 1.05
+    assert found["refused"] == 0
+    fixed, adaptive = results["throttled"]["fixed"], results["throttled"]["adaptive"]
+    assert 0 < adaptive["refused"] < fixed["refused"] + 4  # few parts: how often fixed ones meet is chance
+    assert adaptive["upload"] > 0 < fixed["upload"]
