@@ -49,7 +49,7 @@ class Store:
     def transfer(self) -> Transfer:
         """Begin the transfers of one save or restore: their retries share a deadline from now on."""
         if self._budget is None:
-            shared = self._limits.join(self)
+            shared = self._limits.sharing.join(self)
             self._budget = make_budget(self._options, shared=shared, name=self.name)
         return Transfer.start(self._options, self._budget)
 
@@ -82,6 +82,6 @@ class Store:
         try:
             await self.backend.aclose()
         finally:
-            self._limits.leave(self)
+            self._limits.sharing.leave(self)
             if self._budget is not None:
                 self._budget.close()

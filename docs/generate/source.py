@@ -31,8 +31,12 @@ def fields(node: ast.ClassDef) -> list[str]:
 
 
 def methods(node: ast.ClassDef) -> Iterator[Function]:
-    """Iterate over the methods that a class defines itself."""
-    return (item for item in node.body if isinstance(item, Function))
+    """Iterate over the methods that a class defines itself; a property's docstring tells of its setter."""
+    return (item for item in node.body if isinstance(item, Function) and not _is_setter(item))
+
+
+def _is_setter(node: Function) -> bool:
+    return any(isinstance(each, ast.Attribute) and each.attr == "setter" for each in node.decorator_list)
 
 
 def docstring(node: ast.ClassDef | Function) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import ackpt
-from ackpt.engine.limits import Limits, Quotas
+from ackpt.engine.limits import Limits
+from ackpt.engine.sharing import Quotas
 from ackpt.engine.store import Store
 from ackpt.errors import InvalidOptionError, TransientError
 from ackpt.events import Committed, Progressed
@@ -77,15 +78,15 @@ def test_connections_are_those_of_all_runs_together(tmp_path: Path) -> None:
     limits = Limits(connections=1)
     with saver(stuck, limits, tmp_path) as first, saver(free, limits, tmp_path) as second:
         held = first.submit(Pinned(1))
-        wait_for(lambda: limits._shared.connections.used == 1, "the connection is held")
+        wait_for(lambda: limits.sharing.here.connections.used == 1, "the connection is held")
         waiting = second.submit(Pinned(1))
-        wait_for(lambda: limits._shared.connections.wanted, "somebody waits for it")
+        wait_for(lambda: limits.sharing.here.connections.wanted, "somebody waits for it")
         time.sleep(0.2)
         assert not waiting.done()
         first.start_task(_set(released))
         assert isinstance(waiting.result(SECS), Committed)
         assert isinstance(held.result(SECS), Committed)
-    assert limits._shared.connections.used == limits._shared.memory.used == 0
+    assert limits.sharing.here.connections.used == limits.sharing.here.memory.used == 0
 
 
 async def _set(event: asyncio.Event) -> None:
@@ -114,17 +115,17 @@ def test_a_close_that_cuts_a_save_short_gives_all_back(tmp_path: Path) -> None:
     checkpointer = saver(run, limits, tmp_path)
     checkpointer.start()
     checkpointer.submit(Pinned(1))
-    wait_for(lambda: limits._shared.connections.used, "it is under way")
+    wait_for(lambda: limits.sharing.here.connections.used, "it is under way")
     checkpointer.close(0)
-    assert limits._shared.connections.used == limits._shared.memory.used == 0
+    assert limits.sharing.here.connections.used == limits.sharing.here.memory.used == 0
 
 
 async def test_who_is_given_none_shares_those_of_the_process() -> None:
     first, second, third = Store(Run().url), Store(Run().url), Store(Run().url, Limits(connections=1))
     async with first.transfer().budget.connection(), second.transfer().budget.connection():
-        assert Limits.default()._shared.connections.used == 2
+        assert Limits.default().sharing.here.connections.used == 2
         async with third.transfer().budget.connection():
-            assert Limits.default()._shared.connections.used == 2
+            assert Limits.default().sharing.here.connections.used == 2
     for store in (first, second, third):
         await store.aclose()
     assert Limits.default() is Limits.default()
@@ -133,16 +134,16 @@ async def test_who_is_given_none_shares_those_of_the_process() -> None:
 async def test_runs_of_other_processes_have_equal_shares_and_the_sum_is_never_more() -> None:
     limits = Limits(max_bytes_per_sec=900, connections=10, memory_bytes=9000)
     one, two, here = Elsewhere(), Elsewhere(), Store(Run().url, limits)
-    limits.join_elsewhere(one)
+    limits.sharing.join_elsewhere(one)
     assert one.quotas[-1] == {"max_bytes_per_sec": 900, "connections": 10, "memory_bytes": 9000}
     here.transfer()
-    limits.join_elsewhere(two)
+    limits.sharing.join_elsewhere(two)
     third = {"max_bytes_per_sec": 300, "connections": 3, "memory_bytes": 3000}
     assert one.quotas[-1] == two.quotas[-1] == third
-    assert limits._shared.rate.bytes_per_sec == 300
+    assert limits.sharing.here.rate.bytes_per_sec == 300
     limits.max_bytes_per_sec = 600
-    assert one.quotas[-1]["max_bytes_per_sec"] == limits._shared.rate.bytes_per_sec == 200
-    limits.leave(two)
+    assert one.quotas[-1]["max_bytes_per_sec"] == limits.sharing.here.rate.bytes_per_sec == 200
+    limits.sharing.leave(two)
     await here.aclose()
     assert one.quotas[-1] == {"max_bytes_per_sec": 600, "connections": 10, "memory_bytes": 9000}
     assert two.quotas[-1]["max_bytes_per_sec"] == 200
@@ -166,7 +167,7 @@ def test_the_limit_reaches_the_process_that_sends_also_when_it_is_changed(tmp_pa
         limits.max_bytes_per_sec = None
         assert isinstance(save.result(5), Committed)
     assert {each.connections for each in recorder.of(Progressed)} == {5}  # type: ignore[attr-defined]
-    assert not list(limits._elsewhere)
+    assert not limits.sharing.sharers
 
 
 def test_in_a_fork_they_are_as_new() -> None:
@@ -175,11 +176,11 @@ import asyncio, os, threading
 from ackpt.engine.limits import Limits
 
 limits = Limits(connections=1)
-asyncio.run(limits._shared.connections.open().take(1))
+asyncio.run(limits.sharing.here.connections.open().take(1))
 inside, leave = threading.Event(), threading.Event()
 
 def hold():
-    pools = (limits._guard, limits._shared.connections._guard, limits._shared.rate._guard)
+    pools = (limits.sharing._guard, limits.sharing.here.connections._guard, limits.sharing.here.rate._guard)
     for each in pools:
         each.acquire()
     inside.set()
@@ -194,15 +195,15 @@ child = os.fork()
 if not child:
     async def use():
         async with asyncio.timeout(10):
-            await limits._shared.connections.open().take(1)
+            await limits.sharing.here.connections.open().take(1)
             limits.max_bytes_per_sec = 1000
-            await limits._shared.rate.take(1)
+            await limits.sharing.here.rate.take(1)
     asyncio.run(use())
     os._exit(0)
 leave.set()
 holder.join()
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-assert limits._shared.connections.used == 1
+assert limits.sharing.here.connections.used == 1
 assert limits.max_bytes_per_sec is None
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=SECS)
@@ -226,7 +227,7 @@ def test_they_can_be_changed_from_any_thread_while_they_are_used(tmp_path: Path)
     finally:
         stop.set()
         changing.join()
-    assert limits._shared.connections.used == limits._shared.memory.used == 0
+    assert limits.sharing.here.connections.used == limits.sharing.here.memory.used == 0
 
 
 @pytest.mark.parametrize(
@@ -267,4 +268,4 @@ def test_a_restore_keeps_to_them(tmp_path: Path) -> None:
     limits = Limits(max_bytes_per_sec=DATA_BYTES / 2)
     assert ackpt.restore(tmp_path / "run", tmp_path / "model", limits=limits, staging_dir=tmp_path / "s")
     assert time.monotonic() - started >= 0.4
-    assert not list(limits._here)
+    assert not limits.sharing.sharers

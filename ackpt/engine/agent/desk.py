@@ -18,12 +18,13 @@ from ackpt.checkpoint.staging import StagedSave, StagingFolder
 from ackpt.engine.agent.wire import Document, Line, LineLostError
 from ackpt.engine.agent.words import read_policy, write_event
 from ackpt.engine.errands import Errands
-from ackpt.engine.limits import Limits, read_quotas
+from ackpt.engine.limits import Limits
 from ackpt.engine.overlap import Phase, Queue
 from ackpt.engine.pipeline import HOPELESS, Pipeline
 from ackpt.engine.request import SaveRequest
 from ackpt.engine.run import OwnRun
 from ackpt.engine.send import Sent
+from ackpt.engine.sharing import read_quotas
 from ackpt.engine.store import Store
 from ackpt.errors import UploaderError
 from ackpt.events import Event
@@ -49,7 +50,7 @@ class Desk:
         self._line = line
         self._staging = staging
         self._limits = limits
-        limits.take_over(read_quotas(document["limits"]))
+        limits.sharing.change(read_quotas(document["limits"]))
         self._store = Store(self.target, limits)
         self._errands = Errands()
         self._turn = asyncio.Lock()
@@ -123,7 +124,7 @@ class Desk:
             case "committed":
                 self._run.committed()
             case "limits":
-                self._limits.take_over(read_quotas(document))
+                self._limits.sharing.change(read_quotas(document))
             case "retention":
                 self._run.set_retention(read_policy(document["policy"]))
 

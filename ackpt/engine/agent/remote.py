@@ -20,13 +20,14 @@ from ackpt.engine.agent.place import connect, pid_of
 from ackpt.engine.agent.start import LOG, start_agent
 from ackpt.engine.agent.wire import SILENCE_SECS, Document, Line, LineLostError
 from ackpt.engine.agent.words import read_event, write_policy
-from ackpt.engine.limits import Limits, Quotas
+from ackpt.engine.limits import Limits
 from ackpt.engine.listeners import Dispatcher
 from ackpt.engine.pipeline import Pipeline
 from ackpt.engine.request import SaveRequest
 from ackpt.engine.retain import check_start
 from ackpt.engine.run import OwnRun
 from ackpt.engine.send import Sent
+from ackpt.engine.sharing import Quotas
 from ackpt.errors import (
     AckptError,
     ClosedError,
@@ -125,11 +126,11 @@ class RemoteRun:
         """
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._folder.lock)
-        self._limits.join_elsewhere(self)
+        self._limits.sharing.join_elsewhere(self)
         try:
             self._take(await self._reach())
         except BaseException:
-            self._limits.leave(self)
+            self._limits.sharing.leave(self)
             raise
 
     async def open(self, pipeline: Pipeline) -> Claim:
@@ -213,7 +214,7 @@ class RemoteRun:
     async def aclose(self) -> None:
         """Say goodbye; where nothing lies staged any more the process ends now, and else when it is sent."""
         line, self._line = self._line, None
-        self._limits.leave(self)
+        self._limits.sharing.leave(self)
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.wait([self._watch])
@@ -338,7 +339,7 @@ class RemoteRun:
             await self._own.lock()
             await self._own.go_on(self._pipeline, self._claim)
             self._folder.alone = self._here = True
-            self._limits.leave(self)
+            self._limits.sharing.leave(self)
 
     async def _ask(self, name: str, /, **fields: object) -> Document | None:
         """Ask, whichever process it is at the end; None: it is this one."""
