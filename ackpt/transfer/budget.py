@@ -185,7 +185,9 @@ class Budget:
         secs = now - self._begun
         # Only what was wanted throughout, without a pause, tells what the connections can carry.
         if wanted and self._was_wanted and secs < 2 * _ROUND_SECS:
-            self._set(self._concurrency.after_round(self._moved / secs), "more carry more, or did not")
+            decided = self._concurrency.after_round(self._moved / secs)
+            grows = decided.level > self._concurrency.level
+            self._set(decided, "more may carry more" if grows else "more did not carry more")
         self._begun, self._moved, self._was_wanted = now, 0, wanted
 
     def _refused(self, begun: float) -> None:

@@ -37,6 +37,8 @@ class Concurrency:
     """The level has just changed: this round shows something of both, and is not judged."""
     trial: tuple[int, float] | None = None
     """The level before the one that is being tried, and what it carried."""
+    doubted: bool = False
+    """The trial has had one poor round, which may be chance: parts that end together."""
     ceiling: int | None = None
     """The level at which the store refused last."""
     ramping: bool = True
@@ -73,8 +75,8 @@ class Concurrency:
 
     def _judge(self, before: int, carried: float, bytes_per_sec: float) -> Concurrency:
         if bytes_per_sec < carried * (1 + (self.level / before - 1) * _WORTH):
-            return self._at(before)._rested()
-        kept = replace(self, trial=None, rest=0, next_rest=_FIRST_REST)
+            return self._at(before)._rested() if self.doubted else replace(self, doubted=True)
+        kept = replace(self, trial=None, doubted=False, rest=0, next_rest=_FIRST_REST)
         if self.ceiling is not None and self.level >= self.ceiling:
             kept = replace(kept, ceiling=None)
         return kept._try_more(bytes_per_sec)
@@ -87,7 +89,7 @@ class Concurrency:
         return replace(more, trial=(self.level, bytes_per_sec))
 
     def _at(self, level: int) -> Concurrency:
-        return replace(self, level=level, settling=True, trial=None)
+        return replace(self, level=level, settling=True, trial=None, doubted=False)
 
     def _rested(self) -> Concurrency:
         longer = min(2 * self.next_rest, _LONGEST_REST)

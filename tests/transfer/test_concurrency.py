@@ -74,7 +74,13 @@ def test_the_round_in_which_the_level_changed_is_not_judged() -> None:
     trying = play(Concurrency.start(lower=1, upper=100), [1e6, 1e6])
     assert trying.level > START
     assert trying.after_round(0.0).level == trying.level
-    assert trying.after_round(0.0).after_round(0.0).level == START
+    assert play(trying, [0.0, 0.0, 1.3e6]).level > trying.level
+
+
+def test_a_trial_is_given_up_after_two_poor_rounds_and_not_after_one() -> None:
+    trying = play(Concurrency.start(lower=1, upper=100), [1e6, 1e6, 1e6])
+    assert play(trying, [1e6]).level == trying.level
+    assert play(trying, [1e6, 1e6]).level == START
 
 
 def test_a_ceiling_that_is_passed_is_none_any_more() -> None:
