@@ -107,7 +107,8 @@ class Pool:
                 return None
             place = _Place(account, amount, asyncio.get_running_loop())
             self._waiting.append(place)
-            self._bury()
+            if len(self._waiting) == 1:  # those behind look later (`Account._look`)
+                self._bury()
             return place
         finally:
             self._leave()
