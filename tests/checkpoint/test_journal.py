@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ackpt.checkpoint.journal import Journal, JournalState, read_journal
@@ -291,6 +291,7 @@ def test_a_record_that_cannot_be_believed_makes_the_save_count_as_not_staged(
     assert state.uploads == {"ckpt-5.data": "u1"}
 
 
+@settings(deadline=None)  # each example is synced to the disk, which may be busy
 @given(st.binary(min_size=1, max_size=30), st.integers(0, 600))
 def test_no_damage_makes_reading_raise_or_name_anything_outside(
     tmp_path_factory: pytest.TempPathFactory, noise: bytes, at: int
