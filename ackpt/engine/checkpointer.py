@@ -23,7 +23,7 @@ from ackpt.engine.failure import FailurePolicy, FailureTally, Tolerate
 from ackpt.engine.limits import Limits
 from ackpt.engine.listeners import CheckpointListener
 from ackpt.engine.overlap import Coalesce, Overlap, blocks
-from ackpt.engine.pipeline import Pipeline
+from ackpt.engine.pipeline import ABORT_SECS, Pipeline
 from ackpt.engine.policies import Uploader, check_policies
 from ackpt.engine.preemption import Notice, Preemption
 from ackpt.engine.request import SaveRequest
@@ -35,6 +35,9 @@ from ackpt.snapshot.base import Snapshot
 from ackpt.snapshot.directory import DirectorySnapshot, Source
 
 _log = logging.getLogger(__name__)
+
+_HASTY_SECS = 0.5
+"""What cleaning up in the store may take of the time that a preemption leaves for the process to go."""
 
 
 class Checkpointer:
@@ -300,7 +303,9 @@ class Checkpointer:
                 clean = await self._use_grace(self._pipeline)
         finally:
             try:
-                await self._pipeline.cut_short()
+                await self._pipeline.cut_short(
+                    abort_secs=_HASTY_SECS if self.notice.preempted else ABORT_SECS
+                )
                 await self._errands.aclose()
                 await self._dispatcher.aclose()
             finally:

@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 HOPELESS = (StepConflictError, DamagedFileError, FencedError, UnsupportedError)
 """What no later try would mend: the staged files are not kept for one."""
 
-_ABORT_SECS = 30.0
+ABORT_SECS = 30.0
 
 
 class Pipeline:
@@ -63,6 +63,7 @@ class Pipeline:
         self._route = route
         self._overlap = overlap
         self._publish = publish
+        self._abort_secs = ABORT_SECS
         self._staging_turn = asyncio.Lock()
         self._sending_turn = asyncio.Lock()
         self._work: dict[SaveRequest, asyncio.Task[Sent]] = {}
@@ -108,8 +109,12 @@ class Pipeline:
         """Tell whether all that is pending, and staged, can be sent within `secs` at this pace."""
         return pace.may_end_within(secs, size=sum(each.size - each.sent for each in self._tasks))
 
-    async def cut_short(self) -> None:
-        """End every pending request now: parked where it is staged, failed where it is not."""
+    async def cut_short(self, *, abort_secs: float = ABORT_SECS) -> None:
+        """End every pending request now: parked where it is staged, failed where it is not.
+
+        What no resume needs is aborted within `abort_secs`, or left for a sweep.
+        """
+        self._abort_secs = abort_secs
         for work in self._work.values():
             work.cancel()
         if self._tasks:
@@ -230,7 +235,7 @@ class Pipeline:
         if not uploads or not isinstance(backend, MultipartBackend):
             return
         try:
-            async with asyncio.timeout(_ABORT_SECS):
+            async with asyncio.timeout(self._abort_secs):
                 if sealed_by is not None:
                     seal = await read_seal(backend, sealed_by)
                     uploads = {} if seal is None else seal.open_all(uploads)

@@ -47,7 +47,8 @@ from ackpt.url import StorageURL
 
 T = TypeVar("T")
 
-_DROP_SECS: Final = 10.0
+_DROP_SECS: Final = 1.0
+"""Less than a preemption leaves for the process to go: what takes longer is left for a sweep."""
 
 _COPY_PATIENCE: Final = 5.0
 """A copy shows no sign of life until it is done; it has this many times the stall time, and once more

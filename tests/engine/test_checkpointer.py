@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,9 +12,20 @@ import numpy as np
 import pytest
 
 import ackpt
-from ackpt import Block, Checkpointer, CheckpointListener, KeepLast, Queue, Raise, Skip, Tolerate
+from ackpt import (
+    Block,
+    Checkpointer,
+    CheckpointListener,
+    KeepLast,
+    Preemption,
+    Queue,
+    Raise,
+    Skip,
+    Tolerate,
+)
 from ackpt.checkpoint.catalog import read_object
 from ackpt.checkpoint.lease import is_leased
+from ackpt.checkpoint.staged import StagedFile
 from ackpt.checkpoint.staging import StagingFolder
 from ackpt.checkpoint.sweep import find_orphans
 from ackpt.engine.restore import finish_in
@@ -38,7 +51,18 @@ from ackpt.events import (
     Staged,
     Superseded,
 )
-from ackpt.testing import CorruptedPut, Fails, FaultScript, LostReply, On, Stall, Unavailable
+from ackpt.testing import (
+    CorruptedPut,
+    Fails,
+    Fault,
+    FaultScript,
+    LostReply,
+    On,
+    Request,
+    Script,
+    Stall,
+    Unavailable,
+)
 from ackpt.transfer.body import BytesBody
 from tests.engine.runs import Pinned, Recorder, Run, cannot_be_written, content, until
 
@@ -743,3 +767,48 @@ async def test_a_save_that_is_cut_short_behind_its_commit_is_committed() -> None
     async with Checkpointer(run.url):
         pass
     assert b'"ckpt-7"' in await read_object(run.store, "checkpoint")
+
+
+class HangingFrom(Script):
+    """Let no request end from the first one of this kind on."""
+
+    def __init__(self, operation: str) -> None:
+        super().__init__()
+        self._operation = operation
+
+    def fault_for(self, request: Request) -> Fault | None:
+        return Stall(asyncio.Event()) if self.requests(self._operation) else None
+
+
+class SlowlyStaged(Pinned):
+    """Take a while after the first file, which travels already."""
+
+    def stage(self, folder: Path, prefix: str) -> Iterator[StagedFile]:
+        for file in super().stage(folder, prefix):
+            yield file
+            time.sleep(0.5)
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "operation", "end"),
+    [
+        (Pinned(1), "create_upload", Parked),
+        (Pinned(1), "put_part", Parked),
+        (SlowlyStaged(1), "put_part", Failed),
+    ],
+)
+async def test_a_store_that_hangs_does_not_keep_a_preempted_save_from_its_outcome(
+    snapshot: Pinned, operation: str, end: type[Outcome], tmp_path: Path
+) -> None:
+    script = HangingFrom(operation)
+    policy = Preemption(grace_secs=4.3, reserve_secs=4.0)
+    checkpointer = Checkpointer(Run(script).url, staging_dir=tmp_path, preemption=policy)
+    await checkpointer.start()
+    outcome = await checkpointer.submit(snapshot)
+    await until(lambda: script.requests(operation))
+    checkpointer.preempt()
+    closing = asyncio.create_task(checkpointer.aclose())
+    await asyncio.wait([closing], timeout=policy.grace_secs - 0.1)
+    checkpointer.notice.withdraw()  # which would end the process of a test that fails
+    assert closing.done()
+    assert isinstance(outcome.result(), end)
