@@ -7,7 +7,7 @@ survives the process.
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Self
@@ -82,9 +82,11 @@ class MemoryStore:
 
     Every change is made without an `await` in it, so it is atomic among the tasks of one event
     loop. Loops in several threads may share a store, but their conditions may then race.
+    Times are those of `now`: a store's clock may be another than the machine's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, now: Callable[[], datetime] | None = None) -> None:
+        self.now = now or (lambda: datetime.now(UTC))
         self.objects: dict[str, StoredObject] = {}
         self.uploads: dict[str, StoredUpload] = {}
         self._ids: Iterator[int] = itertools.count(1)
@@ -96,9 +98,7 @@ class MemoryStore:
     def write(self, name: str, key: str, data: bytes, condition: Condition | None) -> StoredObject:
         """Make `data` the object `name` if `condition` holds; `key` is what errors call it."""
         self.check(name, key, condition)
-        stored = StoredObject(
-            data=data, version=self.next_id(), crc32c=crc32c(data), modified=datetime.now(UTC)
-        )
+        stored = StoredObject(data=data, version=self.next_id(), crc32c=crc32c(data), modified=self.now())
         self.objects[name] = stored
         return stored
 
@@ -191,7 +191,7 @@ class MemoryBackend(MultipartBackend, CopyingBackend, BulkDeletingBackend):
     async def create_upload(self, key: str) -> Upload:
         """Begin an upload; see `MultipartBackend.create_upload`."""
         upload_id = self.store.next_id()
-        self.store.uploads[upload_id] = StoredUpload(name=self.name_of(key), created=datetime.now(UTC))
+        self.store.uploads[upload_id] = StoredUpload(name=self.name_of(key), created=self.store.now())
         return MemoryUpload(self, key, upload_id)
 
     async def open_upload(self, key: str, upload_id: str) -> Upload:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 
 from ackpt.backends.base import Backend, ObjectInfo
 from ackpt.checkpoint.catalog import list_entries
+from ackpt.checkpoint.store_clock import read_store_clock
 from ackpt.errors import NotFoundError, StorageError
 from ackpt.transfer.body import BytesBody
 
@@ -27,7 +28,7 @@ _RENEW_SECS = 60.0
 _END_SECS = 10.0
 
 READER_EXPIRES = timedelta(minutes=15)
-"""Much longer than the time between renewals: clocks differ, and a busy host is late."""
+"""By the store's clock; much longer than the time between renewals: a busy host is late."""
 
 
 async def pin(backend: Backend, step: int, *, reason: str = "") -> list[str]:
@@ -61,16 +62,28 @@ async def pinned(backend: Backend) -> list[str]:
 
 
 async def held(backend: Backend, prefix: str | None = None, *, now: datetime | None = None) -> frozenset[str]:
-    """Return the prefixes (of all, or that one) that are pinned or being read."""
-    moment = now or datetime.now(UTC)
+    """Return the prefixes (of all, or that one) that are pinned or being read.
+
+    `now` is the store's time; where it is not given it is asked for, if there is a reader's hold.
+    Where the store tells no times every hold counts.
+
+    Raises:
+        StorageError: the store cannot be asked.
+    """
     holds = await _holds(backend, "" if prefix is None else f"{prefix}/")
-    return frozenset(_prefix(info) for info in holds if not is_over(info, moment - READER_EXPIRES))
+    if now is None and any(_is_reader(info) for info in holds):
+        now = await read_store_clock(backend)
+    before = None if now is None else now - READER_EXPIRES
+    return frozenset(_prefix(info) for info in holds if before is None or not is_over(info, before))
 
 
 def is_over(info: ObjectInfo, before: datetime) -> bool:
     """Tell whether `info` is a reader's hold that was renewed for the last time before `before`."""
-    reader = info.key.startswith(FOLDER) and info.key.rpartition("/")[2].startswith("reader-")
-    return reader and info.modified is not None and info.modified < before
+    return _is_reader(info) and info.modified is not None and info.modified < before
+
+
+def _is_reader(info: ObjectInfo) -> bool:
+    return info.key.startswith(FOLDER) and info.key.rpartition("/")[2].startswith("reader-")
 
 
 @asynccontextmanager

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from ackpt.backends.base import Backend
 from ackpt.checkpoint.catalog import read_object
+from ackpt.checkpoint.store_clock import read_store_clock
 from ackpt.errors import NotFoundError
 from ackpt.transfer.body import BytesBody
 
 KEY = ".ackpt/lease.json"
 RENEW_SECS = 60.0
 EXPIRES = timedelta(minutes=15)
-"""Much longer than the time between renewals: clocks differ, and a busy host is late."""
+"""By the store's clock; much longer than the time between renewals: a busy host is late."""
 
 
 async def renew_lease(backend: Backend, *, writer: str) -> None:
@@ -42,9 +43,16 @@ async def writer_in(backend: Backend, key: str) -> str | None:
 
 
 async def is_leased(backend: Backend, *, now: datetime | None = None) -> bool:
-    """Tell whether a saver renewed its lease lately, by the store's own clock for the renewal."""
+    """Tell whether a saver renewed its lease lately; `now` is the store's time, asked for where not given.
+
+    Where the store tells no times every lease counts.
+
+    Raises:
+        StorageError: the store cannot be asked.
+    """
     try:
         info = await backend.head(KEY)
     except NotFoundError:
         return False
-    return info.modified is None or info.modified > (now or datetime.now(UTC)) - EXPIRES
+    moment = await read_store_clock(backend) if now is None else now
+    return moment is None or info.modified is None or info.modified > moment - EXPIRES

@@ -1,7 +1,8 @@
 """The sweep: find what dead writers of a run left in its store, and remove it.
 
 Only what an intent or a tombstone of ours accounts for, open uploads of checkpoints with one, and
-leases and holds of savers and readers that have not renewed them;
+leases and holds of savers and readers that have not renewed them, and what the clock was read by;
+all of it old by the store's clock;
 never a committed checkpoint, an object of somebody else's, or what a living saver is sending.
 """
 
@@ -12,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, Literal
 
@@ -25,6 +26,7 @@ from ackpt.checkpoint.lease import KEY as LEASE_KEY
 from ackpt.checkpoint.lease import is_leased, writer_in
 from ackpt.checkpoint.manifest import SUFFIX as MANIFEST_SUFFIX
 from ackpt.checkpoint.manifest import Manifest, split_prefix
+from ackpt.checkpoint.store_clock import is_clock, read_store_clock
 from ackpt.errors import CorruptCheckpointError, NotFoundError
 from ackpt.transfer.deletion import delete_all
 from ackpt.transfer.fan_out import fan_out
@@ -58,17 +60,21 @@ async def find_orphans(
     none that it says it is sending: a training may have gone back. A reader's hold counts only when it
     keeps nothing any more, however short `older_than` is. Of a deletion that was cut short, what its
     tombstone names.
+    `now` is the store's time, asked for where it is not given; where the store tells no times nothing
+    is old.
 
     Raises:
-        StorageError: the store cannot be listed.
+        StorageError: the store cannot be listed, or its clock not be read.
     """
-    moment = now or datetime.now(UTC)
     async with aclosing(backend.list()) as listing:
         objects = [info async for info in listing]
     uploads: list[UploadInfo] = []
     if isinstance(backend, MultipartBackend):
         async with aclosing(backend.list_uploads()) as listing_uploads:
             uploads = [info async for info in listing_uploads]
+    moment = await read_store_clock(backend) if now is None else now
+    if moment is None:
+        return []
     leased = await is_leased(backend, now=moment)
     before = moment - older_than
     readers_before = min(before, moment - READER_EXPIRES)
@@ -117,7 +123,7 @@ def orphans(
     before: datetime,
     readers_before: datetime,
 ) -> list[Orphan]:
-    """Decide, from a listing, what is an orphan: older than `before` (readers' holds have their own).
+    """Decide, from a listing, what is an orphan: no younger than `before` (readers' holds have their own).
 
     A key that is no plain path is nobody's: a listing is not trusted to stay inside the run.
     """
@@ -163,6 +169,11 @@ def orphans(
         Orphan(kind="object", key=info.key, size=info.size, reason="its reader is gone", account=info)
         for key, info in sorted(by_key.items())
         if is_over(info, readers_before)
+    ]
+    found += [
+        Orphan(kind="object", key=key, size=info.size, reason="the clock was read by it", account=info)
+        for key, info in sorted(by_key.items())
+        if is_clock(info) and _is_old(info.modified, before)
     ]
     return found
 
@@ -258,5 +269,8 @@ def _below(prefix: str, ordered: Sequence[str]) -> slice:
 
 
 def _is_old(time: datetime | None, before: datetime) -> bool:
-    """Tell whether `time` lies before; what has no time is not touched."""
-    return time is not None and time < before
+    """Tell whether `time` is not after `before`; what has no time is not touched.
+
+    Stores tell whole seconds: what was written in the second in which the clock was read has no age.
+    """
+    return time is not None and time <= before

@@ -7,6 +7,7 @@ from datetime import timedelta
 from functools import partial
 
 from ackpt.checkpoint.lease import EXPIRES, is_leased
+from ackpt.checkpoint.store_clock import read_store_clock
 from ackpt.checkpoint.sweep import find_orphans, remove_orphans
 from ackpt.cli.command import Command, add_url, with_store
 from ackpt.engine.store import Store
@@ -45,7 +46,13 @@ def _run(arguments: Namespace) -> int:
 
 async def _sweep(store: Store, *, delete: bool, older_than: timedelta) -> int:
     backend = store.reliable()
-    found = await find_orphans(backend, older_than=older_than)
+    now = await read_store_clock(backend)
+    if now is None:
+        print(
+            "the store does not tell the time to one who may not write, or to nobody: nothing counts as old"
+        )
+        return 0
+    found = await find_orphans(backend, older_than=older_than, now=now)
     for each in found:
         if each.upload_id is None:
             print(f"{each.key}  {written_size(each.size)}  ({each.reason})")
@@ -57,7 +64,7 @@ async def _sweep(store: Store, *, delete: bool, older_than: timedelta) -> int:
     objects = [each.size for each in found if each.upload_id is None]
     uploads = f" and {len(found) - len(objects)} open uploads" if len(objects) < len(found) else ""
     print(f"{len(found)} orphans, {written_size(sum(objects))}{uploads}: {done}")
-    if await is_leased(backend):
+    if await is_leased(backend, now=now):
         print(
             "a saver is at work, or was within the last "
             f"{EXPIRES.total_seconds() / 60:.0f} minutes: what it may be sending is not looked at"

@@ -22,6 +22,7 @@ MODULES = (
     "ackpt.checkpoint.hold",
     "ackpt.checkpoint.intent",
     "ackpt.checkpoint.lease",
+    "ackpt.checkpoint.store_clock",
     "ackpt.checkpoint.sweep",
     "ackpt.engine.send",
 )

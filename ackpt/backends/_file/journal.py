@@ -95,15 +95,20 @@ class Journal:
 
     @staticmethod
     def head(path: str) -> tuple[str, datetime] | None:
-        """Read the key and the time of creation; None where there is no (whole) first line."""
+        """Read the key, and when the journal last grew; None where there is no (whole) first line.
+
+        By the file system's clock, as the times of objects are: the host that began the upload may
+        have another. `created` in the first line is for people.
+        """
         try:
             with open(path, "rb") as file:
                 record = _parse(file.readline())
+                grown = os.fstat(file.fileno()).st_mtime
         except FileNotFoundError:
             return None
         match record:
-            case {"kind": "upload", "key": str(key), "created": str(created)}:
-                return key, datetime.fromisoformat(created)
+            case {"kind": "upload", "key": str(key)}:
+                return key, datetime.fromtimestamp(grown, UTC)
         return None
 
     @contextmanager

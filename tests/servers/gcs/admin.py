@@ -10,12 +10,14 @@
 | `PUT /_admin/tokens` (a list, or null) | takes only these bearer tokens |
 | `PUT /_admin/most` (a number, or null) | answers 503 to more requests with bytes at a time |
 | `PUT /_admin/rate` (a number, or null) | limits the bytes per second |
+| `PUT /_admin/clock` (a number) | has the server's clock so many seconds ahead of the machine's |
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -59,6 +61,8 @@ class Admin:
                     app.most = None if given is None else int(given)
                 case "PUT", "rate":
                     app.pace.rate = None if given is None else float(given)
+                case "PUT", "clock":
+                    app.catalog.clock_ahead = timedelta(seconds=float(given))
                 case _:
                     raise web.HTTPNotFound
         except (ValueError, TypeError, AttributeError) as error:

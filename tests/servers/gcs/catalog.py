@@ -7,7 +7,7 @@ import time
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,7 @@ class Catalog:
         self._objects: dict[str, dict[str, StoredObject]] = {name: {} for name in self._buckets}
         self._names: dict[str, list[str]] = {name: [] for name in self._buckets}
         self._last_generation = 0
+        self.clock_ahead = timedelta()
         for record in self._object_records:
             record["blobs"] = tuple(Blob(**each) for each in record["blobs"])
             self._add(StoredObject(**record))
@@ -146,6 +147,11 @@ class Catalog:
         found = self.find(bucket, name)
         return 0 if found is None else found.generation
 
+    def now(self, timespec: str) -> str:
+        """Return the time by the server's clock, which need not be the machine's."""
+        moment = datetime.now(UTC) + self.clock_ahead
+        return moment.isoformat(timespec=timespec).replace("+00:00", "Z")
+
     def put(self, new: StoredObject, conditions: Preconditions) -> StoredObject:
         """Make `new` the live version, atomically; its generation and time are given here.
 
@@ -155,8 +161,7 @@ class Catalog:
         conditions.check(self.generation(new.bucket, new.name))
         # "Generation numbers increase": https://cloud.google.com/storage/docs/metadata#generation-number
         self._last_generation = max(self._last_generation + 1, time.time_ns() // 1000)
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        new = replace(new, generation=self._last_generation, created=now)
+        new = replace(new, generation=self._last_generation, created=self.now("milliseconds"))
         old = self.find(new.bucket, new.name)
         self._add(new)
         self._object_records.put(f"{new.bucket}/{new.name}", asdict(new))

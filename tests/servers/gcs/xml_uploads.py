@@ -9,7 +9,6 @@ import asyncio
 import uuid
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +113,7 @@ class XmlUploads:
             id=uuid.uuid4().hex,
             bucket=exchange.bucket,
             name=exchange.name,
-            initiated=_now(),
+            initiated=self._catalog.now("microseconds"),
             metadata=metadata,
             key_sha256=customer_key(headers),
         )
@@ -152,7 +151,11 @@ class XmlUploads:
         number = int(text)
         old = upload.parts.get(number)
         part = Part(
-            number=number, etag=f'"{uuid.uuid4().hex}"', blob=blob, crc32c=digest.crc32c, modified=_now()
+            number=number,
+            etag=f'"{uuid.uuid4().hex}"',
+            blob=blob,
+            crc32c=digest.crc32c,
+            modified=self._catalog.now("microseconds"),
         )
         upload.parts[number] = part
         self._keep(upload)
@@ -277,7 +280,3 @@ def _whole(exchange: Exchange, name: str, default: int) -> int:
     if not text.isdigit():
         raise invalid(f"{name}: expected a whole number, got {text!r}")
     return int(text)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
