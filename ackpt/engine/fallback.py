@@ -124,7 +124,9 @@ class Fallback:
         Raises:
             As `Sender.send`.
         """
-        assert self._claim is not None, "start comes first"
+        if self._claim is None:  # it was down, too, when this process took over
+            await self.start()
+        assert self._claim is not None
         await self._retainer.settled(request.prefix)
         mine = replace(request, claim=self._claim, uploads={}, journal=None)
         sent = await self._sender.send(
@@ -138,8 +140,8 @@ class Fallback:
 
     async def retain(self) -> None:
         """Delete what the policy does not keep here; raises as `Retainer.delete_outdated`."""
-        assert self._claim is not None, "start comes first"
-        await self._retainer.delete_outdated(self.store.reliable(), self._claim, self._retainer.forget)
+        if self._claim is not None:
+            await self._retainer.delete_outdated(self.store.reliable(), self._claim, self._retainer.forget)
 
     async def give_back(self, take: Callable[[Manifest, Fetch], Awaitable[Outcome]]) -> None:
         """Have what is here taken, oldest first, and delete what is committed there; the rest stays.
@@ -150,7 +152,8 @@ class Fallback:
             FencedError: a newer writer has taken over the fallback.
             StorageError: a deletion failed; it is tried again after the next commit.
         """
-        assert self._claim is not None, "start comes first"
+        if self._claim is None:
+            return  # it could be read, and not be claimed; the next save that needs it tries again
         for manifest in self._retainer.manifests:
             if self._down or manifest.step in self._refused:
                 continue

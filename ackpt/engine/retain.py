@@ -34,6 +34,7 @@ class Retainer:
     def __init__(self, policy: Retention, *, name: str) -> None:
         self.policy = policy
         self._name = name
+        self.is_loaded = False
         self._known: dict[int, Manifest] = {}
         self._held: frozenset[str] = frozenset()
         self._own_newest: int | None = None
@@ -61,6 +62,7 @@ class Retainer:
         manifests = await fan_out((partial(read, entry) for entry in entries), limit=_READS_AT_ONCE)
         self._known = {each.step: each for each in manifests if each is not None}
         self._held = await held(backend)
+        self.is_loaded = True
 
     @property
     def newest(self) -> int | None:

@@ -32,11 +32,13 @@ class Direct:
 
     async def send(self, request: SaveRequest, on_progress: Callable[[int], None]) -> Sent:
         """Send, within the time that a save may take, and behind a deletion of the same step."""
-        if not request.resumed:
-            self._retainer.check_start(request.step)
         await self._retainer.settled(request.prefix)
         try:
             async with self._store.save_time(request.step):
+                if not self._retainer.is_loaded:  # it was down when this process took over
+                    await self._retainer.load(self._store.reliable())
+                if not request.resumed:
+                    self._retainer.check_start(request.step)
                 return await self._sender.send(
                     request,
                     kept=self._retainer.kept_with,

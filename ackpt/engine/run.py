@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import uuid
 from collections.abc import Awaitable, Callable
@@ -17,7 +18,7 @@ from ackpt.checkpoint.staged import StagedFile
 from ackpt.checkpoint.staging import StagingFolder
 from ackpt.engine.agent.call import dismiss
 from ackpt.engine.errands import Errands
-from ackpt.engine.fallback import Fallback
+from ackpt.engine.fallback import OUTAGES, Fallback
 from ackpt.engine.heartbeat import Heartbeat
 from ackpt.engine.limits import Limits
 from ackpt.engine.pipeline import Pipeline
@@ -27,9 +28,11 @@ from ackpt.engine.retain import Retainer
 from ackpt.engine.route import Direct, Route, WithFallback
 from ackpt.engine.send import Sent
 from ackpt.engine.store import Store
-from ackpt.errors import StagingLockedError
+from ackpt.errors import StagingLockedError, explain
 from ackpt.events import Deleted, Event
 from ackpt.transfer.upload import upload_object
+
+_log = logging.getLogger(__name__)
 
 
 class Run(Protocol):
@@ -151,10 +154,22 @@ class OwnRun:
     async def go_on(self, pipeline: Pipeline, claim: Claim) -> None:
         """Go on for a process that held the run under `claim`, and has what is staged in its hands.
 
-        Raises:
-            BucketNotFoundError, PermissionDeniedError, StorageError: the store cannot be read.
+        A store that is down just now is no error, or the saves that come when it is back would have
+        nobody to send them: it is read before the next of them, and until then they fail, or go to
+        the fallback.
         """
-        await self._load()
+        try:
+            await self.retainer.load(self._store.reliable())
+        except OUTAGES as error:
+            if self._fallback is not None:
+                self._fallback.note_outage(error)
+            else:
+                _log.warning("%s cannot be read: %s", self._store.name, explain(error))
+        if self._fallback is not None:
+            try:
+                await self._fallback.start()
+            except OUTAGES as error:
+                _log.warning("%s cannot be read, too: %s", self._fallback.store.name, explain(error))
         self._beat(claim.writer)
         self._take(pipeline, claim)
 

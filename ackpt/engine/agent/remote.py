@@ -310,7 +310,6 @@ class RemoteRun:
         """Replace the process behind `lost`, or give up on having one.
 
         Raises:
-            StorageError: the store cannot be read.
             StagingLockedError: somebody else has taken the staging folder.
         """
         async with self._mending:

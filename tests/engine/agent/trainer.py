@@ -1,4 +1,4 @@
-"""A trainer to be killed: `python -m tests.engine.agent.trainer URL STAGING STEP`.
+"""A trainer to be killed: `python -m tests.engine.agent.trainer URL STAGING STEP [FALLBACK]`.
 
 Saves one checkpoint by an uploader process, which it stops beforehand, and tells when it is staged.
 """
@@ -18,13 +18,15 @@ from tests.engine.runs import Pinned
 
 def main() -> None:
     """Save, and wait to be killed."""
-    url, staging, step = sys.argv[1:]
+    url, staging, step, *fallback = sys.argv[1:]
 
     def tell(event: Event) -> None:
         if isinstance(event, Staged):
             print("staged", flush=True)
 
-    checkpointer = ackpt.BackgroundCheckpointer(url, staging_dir=staging, uploader="process")
+    checkpointer = ackpt.BackgroundCheckpointer(
+        url, staging_dir=staging, uploader="process", fallback=fallback[0] if fallback else None
+    )
     checkpointer.subscribe(tell)
     checkpointer.start()
     pid = agent_pid(staging)
