@@ -10,7 +10,7 @@ request; `SingleWriter` marks a store whose conditions are not atomic.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
@@ -95,6 +95,31 @@ class Body(ABC):
     @abstractmethod
     async def read(self) -> bytes:
         """Return all the bytes at once; waits until the memory budget has room for them."""
+
+
+CopyLocal = Callable[[int, int, int, int], Awaitable[int]]
+"""Copy from a file descriptor the bytes `start` to `stop`; from the CRC-32C so far to that with theirs."""
+
+
+class LocalBody(Body):
+    """Be a body whose bytes are a stretch of a local file, for a backend that copies from file to file.
+
+    It need not know of this: it is a body like any other, too.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def hand_over(self, copy: CopyLocal) -> None:
+        """Have `copy` called for all the bytes, stretch by stretch, in order; instead of an iteration.
+
+        `copy` must take the checksum from the bytes that it copies, and return when it is done with
+        the descriptor; a call that goes on behind a cancellation needs one of its own (`dup`).
+        Rate limits, and the watch over progress, count a stretch like a block.
+
+        Raises:
+            LocalFileError: the file cannot be read, or is not as it was; what was copied is of no use.
+        """
 
 
 class Backend(ABC):

@@ -10,7 +10,7 @@ from io import FileIO
 from types import TracebackType
 from typing import Final, Self
 
-from ackpt.backends.base import Body
+from ackpt.backends.base import Body, CopyLocal, LocalBody
 from ackpt.errors import LocalFileError
 from ackpt.options import MiB
 from ackpt.transfer.blocks import BLOCK_BYTES
@@ -23,6 +23,8 @@ RING_BYTES: Final = 4 * BLOCK_BYTES
 
 _AHEAD_BYTES: Final = 2 * MiB
 _SMALL_BYTES: Final = 1 * MiB
+_STRETCH_BYTES: Final = 4 * MiB
+"""What is handed over at once: a hop to a thread is nothing beside it, and it shows that something moves."""
 
 
 class BytesBody(Body):
@@ -56,7 +58,7 @@ class BytesBody(Body):
         return self._data
 
 
-class FileBody(Body):
+class FileBody(LocalBody):
     """Stream the bytes `start` to `stop` of a file; flat in memory, whatever their number.
 
     Pages that are in the page cache are read on the loop (a copy, no wait), others on a worker
@@ -123,6 +125,25 @@ class FileBody(Body):
                     finally:
                         del view
                         blocks.give(block)
+                self._check(file)
+        finally:
+            if turn == self._turn:
+                self.close()
+        self._settle(value)
+
+    async def hand_over(self, copy: CopyLocal) -> None:
+        """Have the bytes copied from file to file; see `LocalBody.hand_over`."""
+        budget = self._budget
+        turn = await self._lease(min(self.size, RING_BYTES))
+        try:
+            with self._open() as file:
+                value, position = 0, self._start
+                while position < self._stop:
+                    stop = min(self._stop, position + (BLOCK_BYTES if budget.limited else _STRETCH_BYTES))
+                    await budget.travel(stop - position)
+                    value = await copy(file.fileno(), position, stop, value)
+                    budget.moved(stop - position)
+                    position = stop
                 self._check(file)
         finally:
             if turn == self._turn:

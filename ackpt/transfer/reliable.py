@@ -42,7 +42,7 @@ from ackpt.transfer.checksum import crc32c
 from ackpt.transfer.clean_up import clean_up
 from ackpt.transfer.reliable_upload import ReliableSequentialUpload, ReliableUpload
 from ackpt.transfer.retry import Retry, settled
-from ackpt.transfer.stall import WatchedBody
+from ackpt.transfer.stall import watched
 from ackpt.url import StorageURL
 
 T = TypeVar("T")
@@ -134,7 +134,7 @@ class _ReliableBackend(Backend):
 
         async def attempt() -> ObjectInfo:
             async with sending(body), self._retry.watch(what) as watch:
-                return await self.inner.put(key, WatchedBody(body, watch), condition=condition)
+                return await self.inner.put(key, watched(body, watch), condition=condition)
 
         async def landed() -> ObjectInfo | None:
             async with self._retry.watch(f"check of {key}") as watch:

@@ -17,7 +17,7 @@ from ackpt.errors import (
 from ackpt.transfer.body import sending
 from ackpt.transfer.checksum import combine
 from ackpt.transfer.retry import Retry, settled
-from ackpt.transfer.stall import WatchedBody
+from ackpt.transfer.stall import watched
 
 _COMPLETION_PATIENCE: Final = 5.0
 """A completion may take several minutes:
@@ -51,7 +51,7 @@ class ReliableUpload(Upload):
 
         async def attempt() -> PartReceipt:
             async with sending(body), self._retry.watch(what) as watch:
-                receipt = await self._inner.put_part(number, WatchedBody(body, watch))
+                receipt = await self._inner.put_part(number, watched(body, watch))
             sent = await body.crc32c()
             if receipt.size != body.size or receipt.crc32c not in (None, sent):
                 raise self._damaged(

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Self
 
-from ackpt.backends.base import Body
+from ackpt.backends.base import Body, CopyLocal, LocalBody
 from ackpt.errors import TransientError
 
 
@@ -68,6 +68,11 @@ class Watch:
             self._timer = self._loop.call_at(due, self._look)
 
 
+def watched(body: Body, watch: Watch) -> Body:
+    """Wrap `body` so that what is taken from it is a pulse, and reading it is rest; it stays a local one."""
+    return _WatchedLocalBody(body, watch) if isinstance(body, LocalBody) else WatchedBody(body, watch)
+
+
 class WatchedBody(Body):
     """Be `inner`, whose every block that is taken from it is a pulse; reading it is rest."""
 
@@ -114,3 +119,26 @@ class WatchedBody(Body):
     def _moving(self) -> None:
         self._watch.resting = False
         self._watch.pulse()
+
+
+class _WatchedLocalBody(WatchedBody, LocalBody):
+    """Be a local one, each of whose stretches is a pulse when its copy begins, and when it has ended."""
+
+    __slots__ = ()
+
+    _inner: LocalBody
+
+    async def hand_over(self, copy: CopyLocal) -> None:
+        """Have the bytes copied from file to file; see `LocalBody.hand_over`."""
+
+        async def moving(descriptor: int, start: int, stop: int, value: int) -> int:
+            self._moving()
+            value = await copy(descriptor, start, stop, value)
+            self._watch.resting = True
+            return value
+
+        self._watch.resting = True
+        try:
+            await self._inner.hand_over(moving)
+        finally:
+            self._moving()

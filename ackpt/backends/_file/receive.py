@@ -1,4 +1,4 @@
-"""A body's bytes into a file: copied out in large batches, written and summed on a worker meanwhile."""
+"""A body's bytes into a file: from file to file on a worker, or in batches, written and summed meanwhile."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Final
 from crc32c import crc32c
 
 from ackpt.backends._file.request import Request
-from ackpt.backends.base import Body
+from ackpt.backends._file.transplant import transplant
+from ackpt.backends.base import Body, LocalBody
 from ackpt.errors import ChecksumMismatchError, StorageError
 from ackpt.options import KiB
 
@@ -28,22 +29,21 @@ class Received:
 
 
 async def receive(request: Request, descriptor: int, offset: int, body: Body) -> Received:
-    """Write all of `body` at `offset`; while one batch is being written the next is filled.
+    """Write all of `body` at `offset`.
+
+    One that is a local file is put there from file to file; of another, one batch is written while
+    the next is filled.
 
     Raises:
         StorageError: it gave more or fewer bytes than its `size`; nothing past that was written.
         ChecksumMismatchError: the bytes have another checksum than it announces.
         StorageFullError: the disk is full.
     """
-    key, size, total = request.key, body.size, 0
-    batch = _Batches(request, descriptor, offset, min(size, BATCH_BYTES))
-    async with aclosing(body.__aiter__()) as blocks:
-        async for block in blocks:
-            total += len(block)
-            if total > size:
-                break
-            await batch.add(block)
-    value = await batch.finish()
+    if isinstance(body, LocalBody):
+        total, value = await _transplant(request, descriptor, offset, body)
+    else:
+        total, value = await _stream(request, descriptor, offset, body)
+    key, size = request.key, body.size
     if total != size:
         came = "more" if total > size else str(total)
         raise StorageError(f"{key}: expected {size} bytes, the body gave {came}", key=key)
@@ -51,6 +51,40 @@ async def receive(request: Request, descriptor: int, offset: int, body: Body) ->
     if announced != value:
         raise ChecksumMismatchError(f"{key}: expected crc32c {announced:08x}, got {value:08x}", key=key)
     return Received(size, value)
+
+
+async def _transplant(request: Request, descriptor: int, offset: int, body: LocalBody) -> tuple[int, int]:
+    """Return how many bytes came, and the checksum of those that were written."""
+    source: int | None = None
+    total, checksum = 0, 0
+
+    async def copy(file: int, start: int, stop: int, value: int) -> int:
+        nonlocal source, total, checksum
+        if source is None:
+            # Our own: the body closes its file when this is cancelled, while a worker may still read.
+            source = os.dup(file)
+            request.stack.callback(os.close, source)
+        total += stop - start
+        if total <= body.size:
+            place = offset + total - (stop - start)
+            checksum = await request.run(transplant, source, start, stop, descriptor, place, value)
+        return checksum
+
+    await body.hand_over(copy)
+    return total, checksum
+
+
+async def _stream(request: Request, descriptor: int, offset: int, body: Body) -> tuple[int, int]:
+    """Return how many bytes came, and the checksum of those that were written."""
+    size, total = body.size, 0
+    batch = _Batches(request, descriptor, offset, min(size, BATCH_BYTES))
+    async with aclosing(body.__aiter__()) as blocks:
+        async for block in blocks:
+            total += len(block)
+            if total > size:
+                break
+            await batch.add(block)
+    return total, await batch.finish()
 
 
 class _Batches:
