@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from ackpt import Checkpointer, KeepLast
 from ackpt.checkpoint.manifest import Manifest
+from ackpt.engine.reuse import digest_of_file
 from ackpt.errors import PermissionDeniedError
 from ackpt.events import Committed
 from ackpt.options import MiB
@@ -74,6 +76,28 @@ async def test_a_changed_file_of_the_same_size_is_sent(tmp_path: Path) -> None:
     _, second = await save(run, tmp_path, Pinned(1, files(1)), Pinned(2, files(2, changed)))
     assert second.copied == 0
     assert await read(run, "ckpt-2.data-00000-of-00002") == changed
+
+
+async def test_a_changed_file_is_sent_while_its_digest_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run()
+    waited: dict[str, bool] = {}
+
+    def digest(path: Path) -> str:
+        over = time.monotonic() + 2.0
+        while path.name.startswith("ckpt-2.data-00001") and not sent(run, path.name):
+            if time.monotonic() > over:
+                waited[path.name] = True
+                break
+            time.sleep(0.005)
+        return digest_of_file(path)
+
+    monkeypatch.setattr("ackpt.engine.send.digest_of_file", digest)
+    _, second = await save(run, tmp_path, Pinned(1, files(1)), Pinned(2, files(2)))
+    assert second.copied == MiB
+    assert not waited
+    assert all(each.digest for each in (await manifest(run, 2)).objects if each.size >= MiB)
 
 
 async def test_a_source_that_has_gone_is_sent(tmp_path: Path) -> None:
