@@ -29,7 +29,7 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _BuiltIn:
-    """Say where a backend of ours is; imported when its scheme is first used."""
+    """Say where a backend of ours, or what makes one, is; imported when its scheme is first used."""
 
     module: str
     name: str
@@ -37,7 +37,7 @@ class _BuiltIn:
 
     def load(self, scheme: str) -> Factory:
         try:
-            kind: type[Backend] = getattr(importlib.import_module(self.module), self.name)
+            found: object = getattr(importlib.import_module(self.module), self.name)
         except ModuleNotFoundError as error:
             missing = error.name or ""
             if self.extra is None or missing.partition(".")[0] == __name__.partition(".")[0]:
@@ -46,7 +46,7 @@ class _BuiltIn:
                 f"{scheme}:// needs the package {missing!r}, which is not installed; "
                 f"run: pip install 'ackpt[{self.extra}]'"
             ) from error
-        return kind.from_url
+        return _factory_of(found)
 
 
 _BUILT_IN: Mapping[str, _BuiltIn] = MappingProxyType(
@@ -54,7 +54,7 @@ _BUILT_IN: Mapping[str, _BuiltIn] = MappingProxyType(
         "az": _BuiltIn(module="ackpt.backends.az", name="AzBackend", extra="az"),
         "file": _BuiltIn(module="ackpt.backends.file", name="FileBackend"),
         "fsspec+": _BuiltIn(module="ackpt.backends.fsspec", name="FsspecBackend", extra="fsspec"),
-        "gs": _BuiltIn(module="ackpt.backends.gs", name="GSBackend", extra="gs"),
+        "gs": _BuiltIn(module="ackpt.backends.gs", name="open_gs", extra="gs"),
         "memory": _BuiltIn(module="ackpt.backends.memory", name="MemoryBackend"),
         "s3": _BuiltIn(module="ackpt.backends.s3", name="S3Backend", extra="s3"),
     }

@@ -38,7 +38,13 @@ from ackpt.backends.gs.resumable_api import ResumableApi
 from ackpt.backends.gs.xml_api import XmlApi
 from ackpt.backends.http.purpose import Purpose, Subject
 from ackpt.backends.http.session import Session
-from ackpt.errors import NotFoundError, StorageError, UnsupportedError, UploadCompletedError
+from ackpt.errors import (
+    InvalidOptionError,
+    NotFoundError,
+    StorageError,
+    UnsupportedError,
+    UploadCompletedError,
+)
 from ackpt.options import read_options
 from ackpt.url import StorageURL
 
@@ -87,9 +93,13 @@ class GSBackend(MultipartBackend, CopyingBackend, BulkDeletingBackend):
         """Make a backend for `gs://bucket/path?option=value`; the options are those of `GSOptions`.
 
         Raises:
-            InvalidOptionError: an option, or an environment variable that it names, is wrong.
+            InvalidOptionError: an option, or an environment variable that it names, is wrong; or the
+                URL asks for another driver, which `open_gs` makes.
         """
-        return cls(url.bucket, url.path, read_options(GSOptions, url.options, where=str(url)))
+        options = read_options(GSOptions, url.options, where=str(url))
+        if options.driver is not None:
+            raise InvalidOptionError(f"option 'driver': GSBackend is not {options.driver}; use open_backend")
+        return cls(url.bucket, url.path, options)
 
     async def put(self, key: str, body: Body, *, condition: Condition | None = None) -> ObjectInfo:
         """Write one object in one request; see `Backend.put`.
@@ -201,10 +211,12 @@ class GSBackend(MultipartBackend, CopyingBackend, BulkDeletingBackend):
                 if found is not None and found[0].startswith(prefix):
                     ticket = Ticket(mark=found[1], upload_id=listed.upload_id)
                     yield UploadInfo(key=found[0], upload_id=str(ticket), created=listed.created)
+        seen: set[tuple[str, str]] = set()
         async with aclosing(self._objects.list(prefix)) as infos:
             async for info in infos:
                 found = split_aside(info.key)
-                if found is not None and found[0].startswith(prefix):
+                if found is not None and found not in seen and found[0].startswith(prefix):
+                    seen.add(found)
                     ticket = Ticket(mark=found[1], upload_id="")
                     yield UploadInfo(key=found[0], upload_id=str(ticket), created=info.modified)
 

@@ -82,9 +82,13 @@ def find_tokens(options: GSOptions, *, emulated: bool) -> Authorization:
 
     As google-cloud-storage does (googleapis/python-storage: google/cloud/storage/client.py).
     """
+    return Anonymous() if is_anonymous(options, emulated=emulated) else GoogleTokens(options)
+
+
+def is_anonymous(options: GSOptions, *, emulated: bool) -> bool:
+    """Tell whether no credentials are to be sent."""
     asked = options.credentials is not None or options.impersonate is not None
-    anonymous = (emulated and not asked) if options.anonymous is None else options.anonymous
-    return Anonymous() if anonymous else GoogleTokens(options)
+    return (emulated and not asked) if options.anonymous is None else options.anonymous
 
 
 def _renew(
@@ -95,7 +99,7 @@ def _renew(
         found = load(options) if credentials is None else credentials
         found.refresh(google.auth.transport.requests.Request())  # type: ignore[no-untyped-call]
     except google.auth.exceptions.MalformedError as error:
-        raise _auth_error(error, options) from error
+        raise auth_error(error, options) from error
     except google.auth.exceptions.DefaultCredentialsError as error:
         raise AuthenticationError(
             f"no credentials for gs:// ({_reason(error)}); run: gcloud auth application-default login, or "
@@ -103,7 +107,7 @@ def _renew(
             "anonymous=true for a public bucket"
         ) from error
     except (google.auth.exceptions.GoogleAuthError, OSError, ValueError) as error:
-        raise _auth_error(error, options) from error
+        raise auth_error(error, options) from error
     return found
 
 
@@ -132,7 +136,8 @@ def load(options: GSOptions) -> google.auth.credentials.Credentials:
     return credentials
 
 
-def _auth_error(error: Exception, options: GSOptions) -> StorageError:
+def auth_error(error: Exception, options: GSOptions) -> StorageError:
+    """Choose the error of ours for what google-auth raised."""
     what = f"no token for gs:// ({_reason(error)})"
     if isinstance(error, google.auth.exceptions.GoogleAuthError) and error.retryable:
         return TransientError(what)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -29,7 +30,8 @@ MULTIPART_LIMITS: Final = PartLimits(min_part_bytes=5 * MiB, max_part_bytes=5 * 
 """https://cloud.google.com/storage/quotas#requests (XML API multipart uploads)"""
 
 _MAX_NAME_BYTES: Final = 1024  # https://cloud.google.com/storage/docs/objects#naming
-_SUFFIX: Final = re.compile(r"(?s)(.+)\.ackpt-upload-([0-9a-f]{16})")
+_SUFFIX: Final = re.compile(r"(?s)(.+)\.ackpt-upload-([0-9a-f]{16})(?:\.(?:part|join)-[0-9-]+)?")
+"""Names aside, and those of the parts that another driver makes an object of (`carried/names.py`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +153,14 @@ class MultipartUpload(Upload):
             await self._xml.abort(self._name, self._upload_id, self._purpose("abort"))
         except NotFoundError:
             await self._objects.delete(self._aside)
+            await self._delete_parts()
+
+    async def _delete_parts(self) -> None:
+        """Delete what an upload of another driver has left behind its name aside."""
+        async with aclosing(self._objects.list(f"{self._aside}.")) as infos:
+            left = [info.key async for info in infos]
+        for key in left:
+            await self._objects.delete(key)
 
     def _check_id(self) -> None:
         """Raise NotFoundError where all that is left is an object aside, which a listing has shown."""

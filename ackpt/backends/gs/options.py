@@ -72,6 +72,8 @@ class GSOptions:
     answer, and for taking a byte of a body.
     `upload` forces how large objects go; unset, in parts, and over resumable uploads where the
     endpoint has no multipart uploads.
+    `driver` is the library that carries the requests; unset, our own. It refuses the options that it
+    cannot honour.
     """
 
     endpoint: str | None = option("endpoint", web_url, None, private=True)
@@ -104,6 +106,7 @@ class GSOptions:
     )
     timeout_secs: float = option("timeout", duration, 60.0)
     upload: str | None = option("upload", choice("multipart", "resumable"), None)
+    driver: str | None = option("driver", choice("gcsfs", "google-cloud-storage"), None)
 
     def __post_init__(self) -> None:
         """Check what the options say together.

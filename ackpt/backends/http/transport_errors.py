@@ -30,14 +30,14 @@ def transport_errors(purpose: Purpose, endpoint: str, timeout_secs: float) -> It
     except TimeoutError as error:
         raise TransientError(
             f"{purpose}: no progress with {endpoint} for {timeout_secs:g} s", key=purpose.key
-        ) from _without_url(error)
+        ) from without_url(error)
     except (aiohttp.ClientError, ssl.SSLError, OSError) as error:
         raise TransientError(
             f"{purpose}: the connection to {endpoint} failed ({_reason(error)})", key=purpose.key
-        ) from _without_url(error)
+        ) from without_url(error)
 
 
-def _without_url(error: BaseException | None) -> BaseException | None:
+def without_url(error: BaseException | None) -> BaseException | None:
     """Return the first error of a chain of causes that names no URL."""
     while error is not None and "://" in str(error):
         error = error.__cause__
@@ -47,5 +47,5 @@ def _without_url(error: BaseException | None) -> BaseException | None:
 def _reason(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
         return str(error.os_error)
-    below = _without_url(error)
+    below = without_url(error)
     return (str(below) if below is not None else "") or type(error).__name__

@@ -17,6 +17,7 @@ from tests.servers.gcs.admin import Admin
 from tests.servers.gcs.batches import Batches
 from tests.servers.gcs.blobs import BlobFolder
 from tests.servers.gcs.catalog import Catalog, check_name
+from tests.servers.gcs.compositions import Compositions
 from tests.servers.gcs.exchange import BodyLost, Exchange
 from tests.servers.gcs.faults import Fault, Faults
 from tests.servers.gcs.json_api import JsonApi
@@ -91,6 +92,7 @@ class GCSApp:
             "objects.move": json_api.move,
             "objects.rewrite": self.rewrites.rewrite,
             "batch": Batches(self._part).answer,
+            "objects.compose": Compositions(self.catalog, blobs).compose,
             "objects.insert": uploads.multipart,
             "objects.insert_media": uploads.media,
             "resumable.start": self.resumable.start,

@@ -47,6 +47,8 @@ def _json(method: str, rest: Sequence[str], query: Mapping[str, str]) -> Route:
             return Route(operation="objects.get_media" if media else "objects.get", bucket=bucket, name=name)
         case "POST", [bucket, "o", name, "moveTo", "o", to]:
             return Route(operation="objects.move", bucket=bucket, name=name, to=to)
+        case "POST", [bucket, "o", name, "compose"]:
+            return Route(operation="objects.compose", bucket=bucket, name=name)
         case "POST", [bucket, "o", name, "rewriteTo", "b", to_bucket, "o", to]:
             return Route(operation="objects.rewrite", bucket=bucket, name=name, to=to, to_bucket=to_bucket)
         case "DELETE", [bucket, "o", name]:
