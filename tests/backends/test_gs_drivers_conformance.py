@@ -20,3 +20,15 @@ class TestCloudStorageSaves(Scenarios):
     @pytest.fixture
     def make_backend(self, gs_server: GCSServer, gs_bucket: str) -> MakeBackend:
         return maker(gs_server, gs_bucket, driver="google-cloud-storage")
+
+
+class TestGcsfs(BackendConformance):
+    @pytest.fixture
+    def make_backend(self, gs_server: GCSServer, gs_bucket: str) -> MakeBackend:
+        return maker(gs_server, gs_bucket, driver="gcsfs")
+
+
+class TestGcsfsSaves(Scenarios):
+    @pytest.fixture
+    def make_backend(self, gs_server: GCSServer, gs_bucket: str) -> MakeBackend:
+        return maker(gs_server, gs_bucket, driver="gcsfs")

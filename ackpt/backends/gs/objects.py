@@ -10,15 +10,14 @@ import secrets
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from ackpt.backends.base import Body, Condition, IfAbsent, IfVersion, ObjectInfo
 from ackpt.backends.gs.checksum import HASH_HEADER
 from ackpt.backends.gs.endpoint import Endpoint
 from ackpt.backends.gs.errors import condition_failed
-from ackpt.backends.gs.json_object import json_object
-from ackpt.backends.http.crc32c import compare, decode, encode
+from ackpt.backends.gs.json_object import json_object, read_resource
+from ackpt.backends.http.crc32c import compare, encode
 from ackpt.backends.http.message import Content, Request
 from ackpt.backends.http.purpose import Purpose, Subject
 from ackpt.backends.http.session import Session
@@ -97,7 +96,7 @@ class Objects:
                 ),
                 headers={HASH_HEADER: f"crc32c={encode(crc)}", **self._settings.key_headers},
                 purpose=self._purpose("put", key, Subject.BUCKET, condition),
-                content=_related(resource, body, data),
+                content=related(resource, body, data),
             )
         )
         self._bucket_seen = True
@@ -229,24 +228,8 @@ class Objects:
             raise
 
     def info(self, key: str, fields: Mapping[str, object]) -> ObjectInfo:
-        """Read an object's resource.
-
-        Raises:
-            StorageError: it lacks what every object has.
-        """
-        try:
-            updated, crc = fields.get("updated"), fields.get("crc32c")
-            return ObjectInfo(
-                key=key,
-                size=int(str(fields["size"])),
-                version=str(fields["generation"]),
-                crc32c=decode(crc) if isinstance(crc, str) else None,
-                modified=datetime.fromisoformat(updated) if isinstance(updated, str) else None,
-            )
-        except (KeyError, ValueError) as error:
-            raise StorageError(
-                f"{key}: the store's description of it is malformed: {fields}", key=key
-            ) from error
+        """Read an object's resource; raises as `read_resource`."""
+        return read_resource(key, fields)
 
     async def _page(self, prefix: str, token: str) -> dict[str, object]:
         purpose = Purpose(action="list", bucket=self._endpoint.bucket, subject=Subject.BUCKET)
@@ -305,8 +288,8 @@ def condition_query(condition: Condition | None, key: str) -> dict[str, str]:
     return {}
 
 
-def _related(resource: Mapping[str, str], body: Body, data: bytes | None) -> Content:
-    """Put metadata and bytes into one `multipart/related` body (RFC 2387).
+def related(resource: Mapping[str, str], body: Body, data: bytes | None) -> Content:
+    """Put metadata and bytes (`data` where they are in memory) into one `multipart/related` body (RFC 2387).
 
     The boundary is random: bytes that hold it would end the body early.
     """
