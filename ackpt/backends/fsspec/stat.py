@@ -7,7 +7,12 @@ from datetime import UTC, datetime
 
 from ackpt.backends.base import ObjectInfo
 
-_IDENTITY = ("ETag", "etag", "generation", "version_id", "md5Hash", "ino")
+_IDENTITY = ("ETag", "etag", "generation", "version_id", "VersionId")
+"""What a store changes when it writes, and tells alike in a description and in a listing.
+
+Its times it may not: S3 tells seconds in the one, and milliseconds in the other.
+"""
+_HINTS = ("md5Hash", "ino")
 _TIMES = ("mtime", "modified", "LastModified", "last_modified", "updated", "created")
 
 
@@ -18,7 +23,9 @@ def describe(key: str, status: Mapping[str, object]) -> ObjectInfo:
         raise ValueError(f"{key}: its size is {size!r}")
     times = {name: time for name in _TIMES if (time := _time(status.get(name))) is not None}
     marks = [f"{name}={status[name]}" for name in _IDENTITY if status.get(name) is not None]
-    marks += [f"{name}={time.isoformat()}" for name, time in times.items()]
+    if not marks:
+        marks = [f"{name}={status[name]}" for name in _HINTS if status.get(name) is not None]
+        marks += [f"{name}={time.isoformat()}" for name, time in times.items()]
     return ObjectInfo(
         key=key,
         size=size,
