@@ -22,6 +22,14 @@ COLUMNS: Final[Mapping[str, Sequence[str]]] = {
         "tests.backends.test_gs_conformance:TestResumable",
         "tests.backends.test_scenarios:TestGSResumable",
     ),
+    "gs, driver=google-cloud-storage": (
+        "tests.backends.test_gs_drivers_conformance:TestCloudStorage",
+        "tests.backends.test_gs_drivers_conformance:TestCloudStorageSaves",
+    ),
+    "gs, driver=gcsfs": (
+        "tests.backends.test_gs_drivers_conformance:TestGcsfs",
+        "tests.backends.test_gs_drivers_conformance:TestGcsfsSaves",
+    ),
     "s3": (
         "tests.backends.test_s3_ministack:TestConditions",
         "tests.backends.test_scenarios:TestS3",
@@ -38,5 +46,7 @@ COLUMNS: Final[Mapping[str, Sequence[str]]] = {
         "tests.backends.test_fsspec_conformance:TestMemory",
         "tests.backends.test_scenarios:TestFsspecMemory",
     ),
+    "fsspec+s3": ("tests.backends.test_fsspec_network:TestS3",),
+    "fsspec+sftp": ("tests.backends.test_fsspec_network:TestSFTP",),
 }
 """`make laws` plays them and writes `docs/reference/laws.md`."""

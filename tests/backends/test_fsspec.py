@@ -30,7 +30,7 @@ def test_it_is_for_one_writer() -> None:
     [
         ("fsspec+nowhere://x/y", errors.UnknownSchemeError, "fsspec has no filesystem for 'nowhere'"),
         ("fsspec+://x/y", errors.InvalidURLError, r"no protocol .* expected fsspec\+<protocol>://"),
-        ("fsspec+sftp://x/y", errors.MissingDependencyError, "fsspec's filesystem for 'sftp'"),
+        ("fsspec+smb://x/y", errors.MissingDependencyError, "fsspec's filesystem for 'smb'"),
         ("fsspec+memory:///x?tier=1", errors.InvalidOptionError, "unknown option 'tier'"),
         ("fsspec+memory:///x?verify=maybe", errors.InvalidOptionError, "true or false"),
         (

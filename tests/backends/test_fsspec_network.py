@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
+import aiohttp
+import fsspec.config
 import pytest
+from botocore.loaders import JSONFileLoader
 
 from ackpt.backends import open_backend
 from ackpt.testing import BackendConformance, Scenarios
 from ackpt.testing.law import MakeBackend
 from tests.backends import ministack, s3_support
-from tests.backends.test_scenarios import NO_CHECKSUMS
+from tests.servers.sftp import PASSWORD, USER, SFTPServer
+
+_load = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
+
+
+def read_once(self: JSONFileLoader, path: str) -> object:
+    return _load(path)
+
+
+# Two of many: what a fault does to a save is the same as on `fsspec+file`, which plays all of them.
+WHOLE_SAVES = (
+    "test_a_save_without_faults_sends_every_byte_once",
+    "test_a_connection_that_breaks_in_a_part_costs_that_part",
+)
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +40,12 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def s3_place(s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Give the URL of an empty place, whose key is in the environment."""
+    """Give the URL of an empty place, whose key is in the environment.
+
+    Every backend makes a client of its own, for which botocore reads a megabyte of JSON: once, here.
+    """
     s3_support.isolate(monkeypatch)
+    monkeypatch.setattr(JSONFileLoader, "load_file", read_once)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     name = f"bucket-{uuid.uuid4()}"
@@ -44,9 +65,54 @@ class TestS3(BackendConformance):
         return lambda: open_backend(s3_place)
 
 
-class TestS3Saves(Scenarios):
-    cannot: ClassVar[Mapping[str, str]] = NO_CHECKSUMS
+@pytest.mark.parametrize("scenario", WHOLE_SAVES)
+async def test_a_whole_save_over_s3(s3_place: str, scenario: str) -> None:
+    await Scenarios.check(scenario, lambda: open_backend(s3_place))
+
+
+@pytest.fixture(scope="module")
+def sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SFTPServer]:
+    with SFTPServer(tmp_path_factory.mktemp("sftp")) as server:
+        yield server
+
+
+@pytest.fixture
+def sftp_place(sftp: SFTPServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Give the URL of an empty place, whose password is in fsspec's configuration."""
+    login = {"username": USER, "password": PASSWORD, "allow_agent": False, "look_for_keys": False}
+    monkeypatch.setitem(fsspec.config.conf, "sftp", login)
+    return f"fsspec+sftp://127.0.0.1/{uuid.uuid4()}/run?fs.port={sftp.port}"
+
+
+SECONDS = "SFTP tells times in whole seconds, and nothing else that a write would change"
+
+
+class TestSFTP(BackendConformance):
+    many_objects = 60  # a listing has no pages
+    cannot: ClassVar[Mapping[str, str]] = {
+        "test_every_write_makes_a_new_version": SECONDS,
+        "test_if_version_replaces_that_version": SECONDS,
+        "test_if_version_leaves_another_version": SECONDS,
+        "test_if_version_knows_the_same_bytes_written_again": SECONDS,
+    }
 
     @pytest.fixture
-    def make_backend(self, s3_place: str) -> MakeBackend:
-        return lambda: open_backend(s3_place)
+    def make_backend(self, sftp_place: str) -> MakeBackend:
+        return lambda: open_backend(sftp_place)
+
+
+@pytest.mark.parametrize("scenario", WHOLE_SAVES)
+async def test_a_whole_save_over_sftp(sftp_place: str, scenario: str) -> None:
+    await Scenarios.check(scenario, lambda: open_backend(sftp_place))
+
+
+async def test_a_listing_over_s3_of_more_than_a_page(s3: str, s3_place: str) -> None:
+    bucket = s3_place.removeprefix("fsspec+s3://").partition("/")[0]
+    keys = [f"many/{number:04d}" for number in range(1_050)]
+    async with aiohttp.ClientSession() as client:
+        for key in keys:
+            async with client.put(f"{s3}/{bucket}/run/{key}", data=b"x") as response:
+                assert response.status == 200
+    backend = open_backend(s3_place)
+    assert sorted([info.key async for info in backend.list("many/")]) == keys
+    await backend.aclose()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import suppress
-from typing import Final, ParamSpec, Self, TypeVar
+from typing import Final, Self
 
 from ackpt.backends.base import Backend, Body, Condition, ObjectInfo, SingleWriter
+from ackpt.backends.fsspec.caller import Caller, one_at_a_time
 from ackpt.backends.fsspec.errors import translated
 from ackpt.backends.fsspec.options import Opener, filesystem_opener, read_fsspec_options
 from ackpt.backends.fsspec.place import Aside, Place
@@ -18,12 +19,8 @@ from ackpt.url import StorageURL
 
 _log = logging.getLogger(__name__)
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 _PIECE_BYTES: Final = 1 * MiB
 """What is handed to a worker at a time: a hop to a thread for every block would cost too much."""
-_LEAVE_SECS: Final = 30.0
 
 
 class FsspecBackend(SingleWriter, Backend):
@@ -42,6 +39,7 @@ class FsspecBackend(SingleWriter, Backend):
         self._name = name
         self._place: Place | None = None
         self._opening = asyncio.Lock()
+        self._call = Caller()
 
     @classmethod
     def from_url(cls, url: StorageURL) -> Self:
@@ -62,18 +60,18 @@ class FsspecBackend(SingleWriter, Backend):
         place = await self._ready()
         with translated(key):
             place.path(key)
-            await _call(place.check, key, condition)
+            await self._call(place.check, key, condition)
             aside = place.aside()
             try:
-                await _call(aside.open)
+                await self._call(aside.open)
                 async for piece in _pieces(body):
-                    await _call(aside.write, piece)
-                await _call(aside.close)
+                    await self._call(aside.write, piece)
+                await self._call(aside.close)
                 if self._verify:
-                    await _compare(key, aside, body)
-                info = await _call(aside.publish, key, condition)
+                    await self._compare(key, aside, body)
+                info = await self._call(aside.publish, key, condition)
             except BaseException:
-                await _discard(aside)
+                await self._discard(aside)
                 raise
         return info
 
@@ -81,26 +79,26 @@ class FsspecBackend(SingleWriter, Backend):
         """Iterate over an object's bytes; see `Backend.get`."""
         place = await self._ready()
         with translated(key):
-            size = (await _call(place.status, key)).size
+            size = (await self._call(place.status, key)).size
             pieces = place.read(key, start, size if stop is None else min(stop, size), _PIECE_BYTES)
             try:
-                while (piece := await _call(_next, pieces)) is not None:
+                while (piece := await self._call(_next, pieces)) is not None:
                     yield piece
             finally:
                 with suppress(RuntimeError, ValueError):  # a read that was left behind is still at it
-                    pieces.close()  # type: ignore[attr-defined]
+                    await self._call(pieces.close)
 
     async def head(self, key: str) -> ObjectInfo:
         """Describe the object; see `Backend.head`."""
         place = await self._ready()
         with translated(key):
-            return await _call(place.status, key)
+            return await self._call(place.status, key)
 
     async def list(self, prefix: str = "") -> AsyncGenerator[ObjectInfo, None]:
         """Iterate over the objects; see `Backend.list`. All of them are held in memory."""
         place = await self._ready()
         with translated(prefix):
-            found = await _call(place.walk, prefix)
+            found = await self._call(place.walk, prefix)
         for info in found:
             yield info
 
@@ -108,24 +106,41 @@ class FsspecBackend(SingleWriter, Backend):
         """Delete the object; see `Backend.delete`."""
         place = await self._ready()
         with translated(key):
-            await _call(place.remove, key)
+            await self._call(place.remove, key)
+
+    async def aclose(self) -> None:
+        """Close the connection, where the filesystem keeps one; idempotent."""
+        place, self._place = self._place, None
+        if place is not None:
+            with suppress(Exception):  # a connection that is broken is closed
+                await self._call(place.close)
+        self._call.close()
 
     async def _ready(self) -> Place:
         async with self._opening:
             if self._place is None:
                 with translated(self._name):
-                    self._place = Place(*await _call(self._opener))
+                    filesystem, root = await self._call(self._opener)
+                self._place = Place(filesystem, root)
+                if one_at_a_time(filesystem):
+                    self._call.queue_up()
             return self._place
 
+    async def _compare(self, key: str, aside: Aside, body: Body) -> None:
+        """Read back what was written, and compare it with what was sent."""
+        sent = await body.crc32c()
+        found = await self._call(aside.checksum, body.size, _PIECE_BYTES)
+        if found != sent:
+            raise ChecksumMismatchError(
+                f"{key}: wrote {body.size} bytes with crc32c {sent:08x}, read back {found:08x}", key=key
+            )
 
-async def _compare(key: str, aside: Aside, body: Body) -> None:
-    """Read back what was written, and compare it with what was sent."""
-    sent = await body.crc32c()
-    found = await _call(aside.checksum, body.size, _PIECE_BYTES)
-    if found != sent:
-        raise ChecksumMismatchError(
-            f"{key}: wrote {body.size} bytes with crc32c {sent:08x}, read back {found:08x}", key=key
-        )
+    async def _discard(self, aside: Aside) -> None:
+        """Remove a file aside; what cannot be removed is of no harm there, and is logged."""
+        try:
+            await self._call(aside.discard)
+        except Exception as error:
+            _log.debug("a file aside could not be removed: %s", error)
 
 
 async def _pieces(body: Body) -> AsyncGenerator[bytes, None]:
@@ -142,23 +157,3 @@ async def _pieces(body: Body) -> AsyncGenerator[bytes, None]:
 
 def _next(pieces: Iterator[bytes]) -> bytes | None:
     return next(pieces, None)
-
-
-async def _call(call: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-    """Run a blocking call on a worker; when cancelled, wait for it: nothing works behind our back."""
-    work = asyncio.ensure_future(asyncio.to_thread(call, *arguments, **options))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait([work], timeout=_LEAVE_SECS)
-        if work.done() and not work.cancelled():
-            work.exception()  # it is the cancellation that counts
-        raise
-
-
-async def _discard(aside: Aside) -> None:
-    """Remove a file aside; what cannot be removed is of no harm there, and is logged."""
-    try:
-        await _call(aside.discard)
-    except Exception as error:
-        _log.debug("a file aside could not be removed: %s", error)

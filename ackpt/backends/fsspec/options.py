@@ -91,10 +91,8 @@ def filesystem_opener(url: StorageURL) -> Opener:
 
     def make() -> tuple[AbstractFileSystem, str]:
         try:
-            # No listing may come from a cache: another process writes here, too.
             filesystem, root = url_to_fs(
                 f"{protocol}://{url.bucket}/{url.path}",
-                use_listings_cache=False,
                 skip_instance_cache=True,
                 **arguments,
             )
@@ -102,6 +100,9 @@ def filesystem_opener(url: StorageURL) -> Opener:
             raise InvalidOptionError(
                 f"fsspec's filesystem for {protocol!r} refuses the options of {url}: {error}"
             ) from error
+        # No listing may come from a cache: another process writes here, too. Not an argument: some
+        # filesystems hand on all that they are given to a library that does not know it.
+        filesystem.dircache.use_listings_cache = False
         return filesystem, root.rstrip("/")
 
     return make

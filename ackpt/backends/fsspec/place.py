@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from crc32c import crc32c
@@ -80,16 +80,20 @@ class Place:
             if key.startswith(prefix) and not key.startswith(f"{ASIDE}/") and status.get("type") == "file"
         ]
 
-    def read(self, key: str, start: int, stop: int, piece_bytes: int) -> Iterator[bytes]:
+    def read(self, key: str, start: int, stop: int, piece_bytes: int) -> Generator[bytes, None, None]:
         """Iterate over the bytes `start` to `stop` of a file, a piece at a time."""
         yield from _read(self._filesystem, self.path(key), start, stop, piece_bytes)
 
     def remove(self, key: str) -> None:
-        """Remove a file; absent is success."""
+        """Remove a file; absent is success, and so is a folder, which is no object."""
+        path = self.path(key)
         try:
-            self._filesystem.rm_file(self.path(key))
+            self._filesystem.rm_file(path)
         except (FileNotFoundError, IsADirectoryError):
             return
+        except OSError:
+            if self._flat or not self._filesystem.isdir(path):
+                raise
 
     def check(self, key: str, condition: Condition | None) -> None:
         """Raise the error of a condition that does not hold right now."""
@@ -122,6 +126,12 @@ class Place:
         """Make a folder and those above it, where the filesystem has any."""
         if not self._flat:
             self._filesystem.makedirs(path, exist_ok=True)
+
+    def close(self) -> None:
+        """Close the connection: fsspec has no word for it, and those that keep one keep it as `client`."""
+        close = getattr(getattr(self._filesystem, "client", None), "close", None)
+        if close is not None and not self._filesystem.async_impl:
+            close()
 
     def aside(self) -> Aside:
         """Name a new file aside, to be moved when it is whole."""
