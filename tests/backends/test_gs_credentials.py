@@ -24,7 +24,7 @@ from ackpt.backends.gs.options import GSOptions
 from ackpt.backends.http.authorization import Anonymous
 from ackpt.backends.registry import open_backend
 from ackpt.errors import AuthenticationError, MissingDependencyError, StorageError, TransientError
-from tests.backends.gs_support import PART, body_of, data_of, open_gs, read, until
+from tests.backends.gs_support import PART, body_of, data_of, keys, open_gs, read, until
 from tests.servers.gcs import GCSServer
 
 
@@ -352,3 +352,30 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "google.auth", None)
     with pytest.raises(MissingDependencyError, match=r"'google.auth', which is not installed.*ackpt\[gs\]"):
         open_backend("gs://bucket/run")
+
+
+@pytest.mark.parametrize("driver", ["gcsfs", "google-cloud-storage"])
+async def test_a_driver_takes_the_key_file_too(
+    gs_server: GCSServer, gs_bucket: str, token_server: TokenServer, key_file: str, driver: str
+) -> None:
+    gs_server.require("token-1")
+    backend = open_backend(
+        f"gs://{gs_bucket}/run?endpoint={gs_server.url}&credentials={key_file}&driver={driver}"
+    )
+    await asyncio.gather(*(backend.put(f"object-{number}", body_of(b"bytes")) for number in range(4)))
+    assert await keys(backend) == [f"object-{number}" for number in range(4)]
+    await backend.aclose()
+
+
+async def test_google_cloud_storage_renews_a_token_that_is_refused(
+    gs_server: GCSServer, gs_bucket: str, token_server: TokenServer, key_file: str
+) -> None:
+    gs_server.require("token-1")
+    backend = open_backend(
+        f"gs://{gs_bucket}/run?endpoint={gs_server.url}&credentials={key_file}&driver=google-cloud-storage"
+    )
+    await backend.put("object", body_of(b"bytes"))
+    gs_server.require("token-2")
+    assert (await backend.head("object")).size == 5
+    assert token_server.asked == 2
+    await backend.aclose()
