@@ -18,6 +18,7 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from google.oauth2 import service_account
 
 from ackpt.backends.gs.credentials import GoogleTokens, find_tokens
 from ackpt.backends.gs.options import GSOptions
@@ -354,6 +355,14 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
         open_backend("gs://bucket/run")
 
 
+@pytest.fixture
+def no_look_up_of_regions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep google-auth from asking a host of Google's for the account's regions, in a thread of its own."""
+    name = "_is_regional_access_boundary_lookup_required"
+    monkeypatch.setattr(service_account.Credentials, name, lambda self: False)
+
+
+@pytest.mark.usefixtures("no_look_up_of_regions")
 @pytest.mark.parametrize("driver", ["gcsfs", "google-cloud-storage"])
 async def test_a_driver_takes_the_key_file_too(
     gs_server: GCSServer, gs_bucket: str, token_server: TokenServer, key_file: str, driver: str
@@ -364,9 +373,11 @@ async def test_a_driver_takes_the_key_file_too(
     )
     await asyncio.gather(*(backend.put(f"object-{number}", body_of(b"bytes")) for number in range(4)))
     assert await keys(backend) == [f"object-{number}" for number in range(4)]
+    assert token_server.asked == 1
     await backend.aclose()
 
 
+@pytest.mark.usefixtures("no_look_up_of_regions")
 async def test_google_cloud_storage_renews_a_token_that_is_refused(
     gs_server: GCSServer, gs_bucket: str, token_server: TokenServer, key_file: str
 ) -> None:

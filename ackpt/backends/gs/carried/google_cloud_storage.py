@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import google.auth.credentials
 import google.auth.exceptions
+import google.auth.transport.requests
 import google.cloud.storage as storage
 import requests
 from google.api_core.exceptions import GoogleAPICallError
@@ -241,11 +243,15 @@ class CloudStorageCarrier(Carrier):
         if self._client is not None:
             return self._client
         options = self._options
-        anonymous = is_anonymous(options, emulated=self._endpoint.emulated)
+        credentials: google.auth.credentials.Credentials
+        if is_anonymous(options, emulated=self._endpoint.emulated):
+            credentials = AnonymousCredentials()  # type: ignore[no-untyped-call]
+        else:
+            credentials = load(options)
+            # Once, here: the library would get one for each of the requests that begin together.
+            credentials.refresh(google.auth.transport.requests.Request())  # type: ignore[no-untyped-call]
         client = storage.Client(
-            project=options.project,
-            credentials=AnonymousCredentials() if anonymous else load(options),  # type: ignore[no-untyped-call]
-            client_options=self._client_options(),
+            project=options.project, credentials=credentials, client_options=self._client_options()
         )
         # One connection for each worker: more than that are opened and thrown away.
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=WORKERS, max_retries=0)
