@@ -55,5 +55,6 @@ class Caller:
 
     def close(self) -> None:
         """Let the worker end, after what it is at."""
-        if self._single is not None:
-            self._single.shutdown(wait=False)
+        single, self._single = self._single, None
+        if single is not None:
+            single.shutdown(wait=False)

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 
 from ackpt.backends.base import ObjectInfo
 
-_IDENTITY = ("ETag", "etag", "generation", "version_id", "VersionId")
+_IDENTITY = ("ETag", "etag", "generation")
 """What a store changes when it writes, and tells alike in a description and in a listing.
 
-Its times it may not: S3 tells seconds in the one, and milliseconds in the other.
+Other things it does not: S3 tells seconds in the one and milliseconds in the other, and the id of a
+version in a description alone.
 """
 _HINTS = ("md5Hash", "ino")
 _TIMES = ("mtime", "modified", "LastModified", "last_modified", "updated", "created")

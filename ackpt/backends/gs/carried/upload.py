@@ -7,10 +7,11 @@ again (https://cloud.google.com/storage/docs/composite-objects).
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Final
+from typing import Final, TypeVar
 
 from ackpt.backends.base import Body, Condition, IfAbsent, ObjectInfo, PartLimits, PartReceipt, Upload
 from ackpt.backends.gs.carried import names
@@ -19,6 +20,11 @@ from ackpt.backends.gs.carried.empty import EmptyBody
 from ackpt.backends.gs.carried.objects import CarriedObjects
 from ackpt.errors import NotFoundError, StorageError, UnsupportedError
 from ackpt.options import GiB
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_AT_A_TIME: Final = 8
 
 _log = logging.getLogger(__name__)
 
@@ -100,8 +106,7 @@ class ComposedUpload(Upload):
         await self._objects.delete(self._aside)
         async with aclosing(self._objects.list(self._aside)) as infos:
             left = [info.key async for info in infos]
-        for key in left:
-            await self._objects.delete(key)
+        await _together(self._objects.delete, left)
 
     async def check_open(self) -> None:
         """Raise NotFoundError where the upload was completed or aborted."""
@@ -132,9 +137,21 @@ class ComposedUpload(Upload):
         level = 0
         while len(sources) > COMPOSE_LIMIT:
             level += 1
-            joined = []
-            for number, group in enumerate(names.groups(sources, COMPOSE_LIMIT), start=1):
-                name = names.join(self.key, self._mark, level, number)
-                joined.append(await self._objects.compose(group, name))
-            sources = joined
+            named = [
+                (names.join(self.key, self._mark, level, number), group)
+                for number, group in enumerate(names.groups(sources, COMPOSE_LIMIT), start=1)
+            ]
+            sources = await _together(lambda each: self._objects.compose(each[1], each[0]), named)
         return sources
+
+
+async def _together(call: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:
+    """Call for each item, a few at a time; all have ended when this raises the first error."""
+    found: list[R] = []
+    for group in names.groups(items, _AT_A_TIME):
+        results = await asyncio.gather(*(call(item) for item in group), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+            found.append(result)
+    return found
