@@ -13,7 +13,7 @@ from ackpt.backends.fsspec.caller import Caller, one_at_a_time
 from ackpt.backends.fsspec.errors import translated
 from ackpt.backends.fsspec.options import Opener, filesystem_opener, read_fsspec_options
 from ackpt.backends.fsspec.place import Aside, Place
-from ackpt.errors import ChecksumMismatchError
+from ackpt.errors import ChecksumMismatchError, TransientError
 from ackpt.options import MiB
 from ackpt.url import StorageURL
 
@@ -21,6 +21,8 @@ _log = logging.getLogger(__name__)
 
 _PIECE_BYTES: Final = 1 * MiB
 """What is handed to a worker at a time: a hop to a thread for every block would cost too much."""
+
+_REPLACED_TIMES: Final = 5
 
 
 class FsspecBackend(SingleWriter, Backend):
@@ -76,17 +78,29 @@ class FsspecBackend(SingleWriter, Backend):
         return info
 
     async def get(self, key: str, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
-        """Iterate over an object's bytes; see `Backend.get`."""
+        """Iterate over an object's bytes; see `Backend.get`.
+
+        Some filesystems read exactly the version that they have opened. An object that is replaced
+        before its first bytes have come is read as it is then.
+        """
         place = await self._ready()
         with translated(key):
-            size = (await self._call(place.status, key)).size
-            pieces = place.read(key, start, size if stop is None else min(stop, size), _PIECE_BYTES)
-            try:
-                while (piece := await self._call(_next, pieces)) is not None:
-                    yield piece
-            finally:
-                with suppress(RuntimeError, ValueError):  # a read that was left behind is still at it
-                    await self._call(pieces.close)
+            for _ in range(_REPLACED_TIMES):
+                info = await self._call(place.status, key)
+                end = info.size if stop is None else min(stop, info.size)
+                pieces, begun = place.read(key, start, end, _PIECE_BYTES), False
+                try:
+                    while (piece := await self._call(_next, pieces)) is not None:
+                        begun = True
+                        yield piece
+                    return
+                except OSError:
+                    if begun or await self._call(place.status, key) == info:
+                        raise
+                finally:
+                    with suppress(RuntimeError, ValueError):  # a read that was left behind is still at it
+                        await self._call(pieces.close)
+        raise TransientError(f"{key}: it is replaced faster than it can be read", key=key)
 
     async def head(self, key: str) -> ObjectInfo:
         """Describe the object; see `Backend.head`."""
