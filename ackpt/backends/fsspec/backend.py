@@ -65,7 +65,7 @@ class FsspecBackend(SingleWriter, Backend):
             await self._call(place.check, key, condition)
             aside = place.aside()
             try:
-                await self._call(aside.open)
+                await self._call(aside.open, verified=self._verify)
                 async for piece in _pieces(body):
                     await self._call(aside.write, piece)
                 await self._call(aside.close)

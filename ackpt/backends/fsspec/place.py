@@ -150,17 +150,23 @@ class Aside:
         self._path = path
         self._file: AbstractBufferedFile | None = None
 
-    def open(self) -> None:
-        """Begin to write.
+    def open(self, *, verified: bool) -> None:
+        """Begin to write what will be read back, if `verified`, before it is published.
 
         Raises:
             BucketNotFoundError: there is no place to write to.
         """
         self._place.make_folder(posixpath.dirname(self._path))
         try:
-            self._file = self._filesystem.open(self._path, "wb")
+            file = self._filesystem.open(self._path, "wb")
         except FileNotFoundError as error:
             raise BucketNotFoundError(f"there is no place to write {self._path} to: {error}") from error
+        # paramiko's files wait for an answer to every 32 KiB, unless told; then they may not tell of a
+        # write that failed. https://docs.paramiko.org/en/stable/api/sftp.html
+        pipeline = getattr(file, "set_pipelined", None)
+        if verified and pipeline is not None:
+            pipeline(True)
+        self._file = file
 
     def write(self, data: bytes) -> None:
         """Write more."""
