@@ -120,8 +120,8 @@ def test_an_unknown_option_lists_the_backends_and_the_generic_ones() -> None:
         read_options(ShopOptions, {"teir": "hot"}, where="shop://x")
     assert str(caught.value) == (
         "unknown option 'teir' for shop://x; valid options: attempts, concurrency, copy_unchanged, "
-        "dry_run, memory, part_size, retry_timeout, save_timeout, secret, "
-        "stall_timeout, tier; did you mean 'tier'?"
+        "dry_run, max_bytes_per_sec, memory, min_concurrency, part_size, retry_timeout, save_timeout, "
+        "secret, stall_timeout, tier; did you mean 'tier'?"
     )
 
 
