@@ -16,7 +16,8 @@ from ackpt.checkpoint.metrics import read_metrics
 from ackpt.checkpoint.retention import KeepAll, Retention
 from ackpt.checkpoint.staging import StagingFolder, staging_folder
 from ackpt.engine.admission import Admission
-from ackpt.engine.agent.remote import RemoteRun, SharedFolder
+from ackpt.engine.agent.remote import RemoteRun
+from ackpt.engine.agent.shared_folder import SharedFolder
 from ackpt.engine.announce import Announcer, Subscriber
 from ackpt.engine.errands import Errands
 from ackpt.engine.failure import FailurePolicy, FailureTally, Tolerate

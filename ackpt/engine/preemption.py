@@ -33,7 +33,7 @@ class Preemption:
     """
 
     grace_secs: float = 25.0
-    reserve_secs: float = 2.0
+    reserve_secs: float = 3.0
     save_after_secs: float = 10.0
     signals: tuple[signal.Signals, ...] = (signal.SIGTERM,)
 

@@ -50,7 +50,7 @@ from ackpt.url import StorageURL
 
 _log = logging.getLogger(__name__)
 
-_UNDO_SECS: Final = 10.0
+_UNDO_SECS: Final = 1.0
 
 
 class GSBackend(MultipartBackend, CopyingBackend, BulkDeletingBackend):

@@ -11,7 +11,8 @@ from ackpt.errors import StorageError
 
 _log = logging.getLogger(__name__)
 
-_SECS: Final = 10.0
+_SECS: Final = 1.0
+"""Less than a preemption leaves for the process to go; a sweep finds what took longer."""
 
 
 async def undo(work: Coroutine[None, None, None]) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 from ackpt.checkpoint.fence import Claim
 from ackpt.checkpoint.manifest import SUFFIX, Manifest
 from ackpt.checkpoint.retention import Retention
-from ackpt.checkpoint.staging import StagedSave, StagingFolder
 from ackpt.engine.agent.call import VERSION
 from ackpt.engine.agent.place import connect, pid_of
+from ackpt.engine.agent.shared_folder import SharedFolder
 from ackpt.engine.agent.start import LOG, start_agent
 from ackpt.engine.agent.wire import SILENCE_SECS, Document, Line, LineLostError
 from ackpt.engine.agent.words import read_event, write_policy
@@ -47,26 +47,6 @@ RESTARTS = 3
 _TRIES = 50
 _PAUSE_SECS = 0.2
 _LEAVE_SECS = 10.0
-
-
-class SharedFolder(StagingFolder):
-    """Be the staging folder of a trainer whose uploader process holds the lock, and tidies up."""
-
-    alone = False
-    """The uploader process has been given up."""
-
-    def lock(self) -> None:
-        """Make the folder; the other process has the lock."""
-        self.make()
-        self.note_target()
-
-    def saves(self) -> list[StagedSave]:
-        """Return nothing that others have left, while the other process sees to that."""
-        return super().saves() if self.alone else []
-
-    def left(self) -> bool:
-        """Tell whether something lies there."""
-        return bool(super().saves())
 
 
 class RemoteRun:
