@@ -15,10 +15,11 @@ STAMP_LATEST := $(LATEST)/.ackpt-installed
 MEETS_TENSORFLOW := tests/snapshot tests/hook tests/estimator tests/engine tests/checkpoint tests/cli \
   tests/bench/test_stall.py tests/bench/test_torn.py tests/bench/test_idle.py \
   tests/test_demo.py tests/test_docs.py tests/test_import.py
+STAMP_PEERS := $(VENV)/.ackpt-peers
 AZURITE := tests/servers/azurite/package-lock.json
 
 .DELETE_ON_ERROR:
-.PHONY: help install install-latest lock reference laws test test-latest check demo demo-gs kill bench clean
+.PHONY: help install install-latest peers lock reference laws test test-latest check demo demo-gs kill bench clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -78,7 +79,18 @@ kill: install  ## Kill the demo's training at 20 random moments, and a saver to 
 	$(VENV)/bin/python -m demo.kill_many
 	$(VENV)/bin/python -m tests.crash.kill --times 100
 
-bench: install  ## Measure against the peers
+peers: $(STAMP_PEERS)
+
+$(STAMP_PEERS): $(STAMP) bench/peers/tensorflow-gs.txt
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints/tensorflow-2.15.txt --group bench
+	rm -rf $(VENV)/peers
+	$(VENV)/bin/python -m pip install --quiet --no-deps --target $(VENV)/peers/tensorflow-gs \
+	  --requirement bench/peers/tensorflow-gs.txt
+	@touch $@
+
+bench: install peers  ## Measure against the peers
+	$(VENV)/bin/python bench/upload.py --rounds 1 --loads big small
+	$(VENV)/bin/python bench/restore.py --rounds 1 --loads big
 	$(VENV)/bin/python bench/torn.py
 	$(VENV)/bin/python bench/stall.py
 	$(VENV)/bin/python bench/idle.py

@@ -14,7 +14,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 SETS = {
-    "tensorflow-2.15.txt": ("tensorflow-cpu==2.15.1", ["tensorflow", "dev"]),
+    "tensorflow-2.15.txt": ("tensorflow-cpu==2.15.1", ["tensorflow", "dev", "bench"]),
     "tensorflow-latest.txt": ("tensorflow-cpu", ["tensorflow", "test"]),
 }
 BUILD = ["hatchling", "editables"]
