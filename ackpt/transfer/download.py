@@ -13,6 +13,7 @@ from ackpt.backends.base import Backend
 from ackpt.errors import ChecksumMismatchError, LocalFileError, TransientError
 from ackpt.options import MiB
 from ackpt.transfer.checksum import combine, crc32c_of_file
+from ackpt.transfer.checksum import crc32c as checksum
 from ackpt.transfer.context import Transfer
 from ackpt.transfer.fan_out import fan_out
 from ackpt.transfer.local import local_errors
@@ -27,6 +28,7 @@ _WRITE_BYTES: Final = 1 * MiB
 
 _LEASE_BYTES: Final = 2 * _WRITE_BYTES
 _WRITE_BLOCKS: Final = 256
+"""What one system call takes, and less (IOV_MAX is 1,024)."""
 
 
 async def download_object(
@@ -185,6 +187,7 @@ class _RangeProgress:
 
     async def take(self, block: bytes) -> None:
         """Take a block, and write when enough has come together."""
+        self.value = checksum(block, self.value)  # now, while the cache has it
         self._blocks.append(block)
         self._held += len(block)
         if self._held >= _WRITE_BYTES or len(self._blocks) >= _WRITE_BLOCKS:
@@ -194,8 +197,9 @@ class _RangeProgress:
         """Write what is held."""
         blocks, held = self._blocks, self._held
         self._blocks, self._held = [], 0
-        self.value = await self._target.write(blocks, self.written, self.value)
-        self.written += held
+        if blocks:
+            await self._target.write(blocks, self.written)
+            self.written += held
 
 
 def _is_there(path: Path, size: int, crc32c: int) -> bool:

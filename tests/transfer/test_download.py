@@ -286,7 +286,7 @@ async def test_a_disk_that_fills_up_leaves_nothing(
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "pwritev", full)
     data = pattern(LARGE)
     with pytest.raises(StorageFullError, match="no space left"):
         await download_object(
