@@ -96,6 +96,13 @@ class Body(ABC):
     async def read(self) -> bytes:
         """Return all the bytes at once; waits until the memory budget has room for them."""
 
+    async def hold(self) -> Sequence[bytes | memoryview]:
+        """Return all the bytes in pieces, which stay valid until the request has ended.
+
+        For small objects, as `read` is, but without a copy into one piece where that can be spared.
+        """
+        return (await self.read(),)
+
 
 CopyLocal = Callable[[int, int, int, int], Awaitable[int]]
 """Copy from a file descriptor the bytes `start` to `stop`; from the CRC-32C so far to that with theirs."""

@@ -68,7 +68,7 @@ class FileBody(LocalBody):
     that `stamp` describes (without one: that was read first), or changes while it is being read.
     """
 
-    __slots__ = ("_budget", "_crc32c", "_leased", "_path", "_stamp", "_start", "_stop", "_turn")
+    __slots__ = ("_budget", "_crc32c", "_held", "_leased", "_path", "_stamp", "_start", "_stop", "_turn")
 
     def __init__(
         self,
@@ -86,6 +86,7 @@ class FileBody(LocalBody):
         self._stamp = stamp
         self._crc32c: int | None = None
         self._leased = 0
+        self._held: list[bytearray] = []
         self._turn = 0
 
     @property
@@ -152,17 +153,31 @@ class FileBody(LocalBody):
 
     async def read(self) -> bytes:
         """Return all the bytes; their memory stays leased until `close`."""
+        pieces = await self.hold()
+        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+
+    async def hold(self) -> Sequence[bytes | memoryview]:
+        """Return all the bytes in pieces; their memory stays leased until `close`.
+
+        What the page cache has of a small body is read into blocks that are used again: a fresh
+        `bytes` of its size costs more, in page faults, than the reading.
+        """
         await self._lease(self.size)
         await self._budget.travel(self.size)
         with self._open() as file:
-            cached = self._cached(file) if self.size <= _SMALL_BYTES else None
-            if cached is not None:
-                data, value = cached, crc32c(cached)
+            pieces: Sequence[bytes | memoryview] | None = None
+            value = 0
+            if self.size <= _SMALL_BYTES:
+                pieces = self._cached(file)
+            if pieces is not None:
+                for piece in pieces:
+                    value = crc32c(piece, value)
             else:
                 data, value = await file.run(_read, self._path, self._start, self._stop)
+                pieces = (data,)
             self._check(file)
         self._settle(value)
-        return data
+        return pieces
 
     @asynccontextmanager
     async def sending(self) -> AsyncIterator[None]:
@@ -177,8 +192,11 @@ class FileBody(LocalBody):
                 self.close()
 
     def close(self) -> None:
-        """Give back the memory that `read` leased; idempotent, and the body may be read again."""
+        """Give back the memory that was leased; idempotent, and the body may be read again."""
         leased, self._leased = self._leased, 0
+        held, self._held = self._held, []
+        for block in held:
+            self._budget.blocks.give(block)
         self._budget.give_memory(leased)
 
     def __enter__(self) -> Self:
@@ -204,19 +222,15 @@ class FileBody(LocalBody):
         self._leased = amount
         return turn
 
-    def _cached(self, file: OpenFile) -> bytes | None:
+    def _cached(self, file: OpenFile) -> Sequence[memoryview] | None:
         """Return all the bytes if the page cache has them; half the cost of a hop to a thread."""
-        pool = self._budget.blocks
-        blocks = [pool.take() for _ in range(0, self.size, BLOCK_BYTES)]
-        views = [memoryview(block) for block in blocks]
+        self._held = [self._budget.blocks.take() for _ in range(0, self.size, BLOCK_BYTES)]
+        views = [memoryview(block) for block in self._held]
         if views:
             views[-1] = views[-1][: self.size - (len(views) - 1) * BLOCK_BYTES]
-        got = _read_cached(file.fileno(), views, self._start)
-        data = b"".join(views) if got == self.size else None
-        del views
-        for block in blocks:
-            pool.give(block)
-        return data
+        if _read_cached(file.fileno(), views, self._start) != self.size:
+            return None
+        return [view.toreadonly() for view in views]
 
     def _open(self) -> OpenFile:
         """Open the file on the loop: on the local disk, just written, a hop to a thread costs more."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -113,6 +113,14 @@ class WatchedBody(Body):
         self._watch.resting = True
         try:
             return await self._inner.read()
+        finally:
+            self._moving()
+
+    async def hold(self) -> Sequence[bytes | memoryview]:
+        """Return all the bytes in pieces; see `Body.hold`."""
+        self._watch.resting = True
+        try:
+            return await self._inner.hold()
         finally:
             self._moving()
 

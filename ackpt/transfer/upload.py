@@ -64,7 +64,7 @@ async def upload_object(
         nonlocal wanted, resumed
         info, value = await send(wanted, resumed)
         if info.size == source.size and info.crc32c in (None, value):
-            return replace(info, crc32c=value)
+            return info if info.crc32c is not None else replace(info, crc32c=value)
         # What is there now is of our making, so a condition means this version from here on.
         wanted, resumed = None if wanted is None else IfVersion(info.version), None
         progress.take_back()

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
+
+from yarl import URL
 
 from ackpt.backends.base import Body, Condition, IfAbsent, IfVersion, ObjectInfo
 from ackpt.backends.gs.checksum import HASH_HEADER
@@ -28,7 +30,7 @@ FIELDS: Final = "name,generation,size,crc32c,updated"
 """What is asked of an object's resource."""
 
 _SMALL_BYTES: Final = 1 * MiB
-"""Up to here a body is one bytes object: a request's own cost exceeds that of its bytes."""
+"""Up to here a body is held in memory: a request's own cost exceeds that of its bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,7 @@ class Objects:
         self._base = base
         self._settings = settings
         self._bucket_seen = False
+        self._insert_urls: dict[type, URL] = {}
 
     async def put(self, key: str, body: Body, condition: Condition | None) -> ObjectInfo:
         """Insert an object with its checksum, so that the store refuses damaged bytes.
@@ -79,24 +82,17 @@ class Objects:
         (https://cloud.google.com/storage/docs/uploading-objects#rest-upload-objects). The checksum
         goes into the header as well, as Google's clients send it.
         """
-        if body.size <= _SMALL_BYTES:
-            data = await body.read()  # first: the checksum is free after it
-            crc = await body.crc32c()
-        else:
-            data, crc = None, await body.crc32c()
+        # First: the checksum is free after it.
+        pieces = await body.hold() if body.size <= _SMALL_BYTES else None
+        crc = await body.crc32c()
         resource = {"name": self._base + key, "crc32c": encode(crc), **self._settings.resource()}
         reply = await self._session.send(
             Request(
                 method="POST",
-                url=self._endpoint.upload(
-                    uploadType="multipart",
-                    fields=FIELDS,
-                    **self._settings.query(),
-                    **condition_query(condition, key),
-                ),
+                url=self._insert_url(condition, key),
                 headers={HASH_HEADER: f"crc32c={encode(crc)}", **self._settings.key_headers},
                 purpose=self._purpose("put", key, Subject.BUCKET, condition),
-                content=related(resource, body, data),
+                content=related(resource, body, pieces),
             )
         )
         self._bucket_seen = True
@@ -260,6 +256,16 @@ class Objects:
             return
         self._bucket_seen = True
 
+    def _insert_url(self, condition: Condition | None, key: str) -> URL:
+        """Return where objects are inserted; kept where the URL is the same for all of them."""
+        url = self._insert_urls.get(type(condition))
+        if url is None:
+            query = {**self._settings.query(), **condition_query(condition, key)}
+            url = self._endpoint.upload(uploadType="multipart", fields=FIELDS, **query)
+            if not isinstance(condition, IfVersion):
+                self._insert_urls[type(condition)] = url
+        return url
+
     def _purpose(
         self,
         action: str,
@@ -288,8 +294,8 @@ def condition_query(condition: Condition | None, key: str) -> dict[str, str]:
     return {}
 
 
-def related(resource: Mapping[str, str], body: Body, data: bytes | None) -> Content:
-    """Put metadata and bytes (`data` where they are in memory) into one `multipart/related` body (RFC 2387).
+def related(resource: Mapping[str, str], body: Body, pieces: Sequence[bytes | memoryview] | None) -> Content:
+    """Put metadata and bytes (`pieces`, if in memory) into one `multipart/related` body (RFC 2387).
 
     The boundary is random: bytes that hold it would end the body early.
     """
@@ -301,8 +307,8 @@ def related(resource: Mapping[str, str], body: Body, data: bytes | None) -> Cont
     ).encode()
     tail = f"\r\n--{boundary}--".encode()
     kind = f"multipart/related; boundary={boundary}"
-    if data is not None:
-        return Content.of(b"".join((head, data, tail)), kind)
+    if pieces is not None:
+        return Content.held((head, *pieces, tail), kind)
 
     async def blocks() -> AsyncGenerator[bytes | memoryview, None]:
         yield head

@@ -6,7 +6,6 @@ https://cloud.google.com/storage/docs/multipart-uploads
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -107,19 +106,13 @@ class XmlApi:
 
         https://cloud.google.com/storage/docs/xml-api/put-object-multipart
         """
-
-        async def blocks() -> AsyncGenerator[bytes | memoryview, None]:
-            async with aclosing(body.__aiter__()) as given:
-                async for block in given:
-                    yield block
-
         reply = await self._session.send(
             Request(
                 method="PUT",
                 url=self._endpoint.xml(name, partNumber=str(number), uploadId=upload_id),
                 headers=self._key_headers(),
                 purpose=purpose,
-                content=Content(blocks=blocks, size=body.size),
+                content=Content(blocks=body.__aiter__, size=body.size),
             )
         )
         etag = reply.headers.get("ETag")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from multidict import CIMultiDictProxy
@@ -16,18 +16,25 @@ from ackpt.backends.http.purpose import Purpose
 class Content:
     """Hold a request's body: its blocks, which can be begun again, their size and their type.
 
-    `data` are the bytes themselves where they are in memory already: reading them cannot fail.
+    `data` are the bytes themselves where they are in memory as one piece. Those that are `in_hand`
+    are in memory: reading them cannot fail.
     """
 
     blocks: Blocks
     size: int
     kind: str = "application/octet-stream"
     data: bytes | None = field(default=None, repr=False)
+    in_hand: bool = False
 
     @classmethod
     def of(cls, data: bytes, kind: str = "application/octet-stream") -> Content:
         """Make a body of bytes."""
-        return cls(blocks=whole(data), size=len(data), kind=kind, data=data)
+        return cls(blocks=whole(data), size=len(data), kind=kind, data=data, in_hand=True)
+
+    @classmethod
+    def held(cls, pieces: Sequence[bytes | memoryview], kind: str = "application/octet-stream") -> Content:
+        """Make a body of pieces in memory, which stay as they are until the request has ended."""
+        return cls(blocks=whole(*pieces), size=sum(map(len, pieces)), kind=kind, in_hand=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

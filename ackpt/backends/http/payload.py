@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from typing import Final
 
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_writer import StreamWriter
 from aiohttp.payload import Payload
 
 from ackpt.errors import StorageError
+
+_JOINED_BYTES: Final = 16 << 10
+_TURN_BYTES: Final = 512 << 10
+"""How much is sent in one turn of the loop; a turn costs as much as copying a block."""
 
 Blocks = Callable[[], AsyncGenerator[bytes | memoryview, None]]
 """Begin an iteration over a body's blocks, from the first; a block is valid until the next is asked for."""
@@ -80,7 +85,7 @@ class BlocksPayload(Payload):
         await self._idle.wait()
 
     async def _send(self, writer: StreamWriter) -> None:
-        sent, last = 0, b""
+        sent, turn, last = 0, 0, b""
         async with aclosing(self._blocks()) as blocks:
             while True:
                 try:
@@ -96,18 +101,22 @@ class BlocksPayload(Payload):
                 if sent == self._total and len(block) and not self._in_hand:
                     last = bytes(block[-1:])
                     block = memoryview(block)[:-1]
+                if len(block) > _JOINED_BYTES:
+                    writer.send_headers()  # else they and the first block are copied into one
                 await self._write(writer, block)
                 del block
-                if not self._in_hand:
+                if not self._in_hand and sent >= turn:
                     # A body in the page cache and a socket that takes all would never yield to the
                     # loop, and an early refusal would not be read before the connection is reset.
+                    turn = sent + _TURN_BYTES
                     await asyncio.sleep(0)
         if sent != self._total:
             self.error = StorageError(
                 f"a body of {self._total} bytes gave {'more' if sent > self._total else sent}"
             )
             raise self.error
-        await self._write(writer, last)
+        if last:
+            await self._write(writer, last)
 
     async def _write(self, writer: StreamWriter, block: bytes | memoryview) -> None:
         await writer.write(block, drain=False)
@@ -117,10 +126,11 @@ class BlocksPayload(Payload):
                 await writer.drain()
 
 
-def whole(data: bytes) -> Blocks:
-    """Make blocks of bytes that are in memory: all at once, which is one system call for small ones."""
+def whole(*pieces: bytes | memoryview) -> Blocks:
+    """Make blocks of what is in memory, as it is: a piece is one system call, whatever its size."""
 
     async def blocks() -> AsyncGenerator[bytes | memoryview, None]:
-        yield data
+        for piece in pieces:
+            yield piece
 
     return blocks

@@ -20,7 +20,8 @@ from ackpt.backends.http.transport_errors import transport_errors
 from ackpt.errors import AuthenticationError, ClosedError, PermissionDeniedError, StorageError
 
 _ERROR_BYTES = 64 << 10
-_READ_BYTES = 128 << 10
+_READ_BYTES = 256 << 10
+"""What aiohttp holds of an answer before it stops reading (at twice that); asyncio reads as much at once."""
 
 
 class Session:
@@ -49,6 +50,7 @@ class Session:
         self._dialect = dialect
         self._timeout_secs = timeout_secs
         self._ca_variables = ca_variables
+        self._limits = _limits(timeout_secs, timeout_secs)
         self._proxies: dict[URL, URL | None] = {}
         self._client: aiohttp.ClientSession | None = None
         self._opening = asyncio.Lock()
@@ -71,7 +73,8 @@ class Session:
         async with self._answer(request) as response:
             if response.status == empty:
                 return
-            async for block in response.content.iter_chunked(_READ_BYTES):
+            # As it came: pieces of one size would be cut, and put together, by copying.
+            async for block, _ in response.content.iter_chunks():
                 yield block
 
     async def aclose(self) -> None:
@@ -118,8 +121,9 @@ class Session:
         """Send the request once, and translate what the connection fails with."""
         timeout_secs = request.timeout_secs or self._timeout_secs
         payload = self._payload(request.content)
+        origin = request.url.origin()
         try:
-            with transport_errors(request.purpose, str(request.url.origin()), timeout_secs):
+            with transport_errors(request.purpose, str(origin), timeout_secs):
                 async with client.request(
                     request.method,
                     request.url,
@@ -128,8 +132,10 @@ class Session:
                     # aiohttp names a type for a body that is not there, which nobody has signed.
                     skip_auto_headers=() if payload is not None else ("Content-Type",),
                     allow_redirects=False,
-                    timeout=self._limits(timeout_secs),
-                    proxy=self._proxy(request.url.origin()),
+                    timeout=self._limits
+                    if request.timeout_secs is None
+                    else _limits(self._timeout_secs, request.timeout_secs),
+                    proxy=self._proxy(origin),
                 ) as response:
                     yield response
         except StorageError:
@@ -148,16 +154,7 @@ class Session:
             content.size,
             content_type=content.kind,
             stall_secs=self._timeout_secs,
-            in_hand=content.data is not None,
-        )
-
-    def _limits(self, answer_secs: float) -> aiohttp.ClientTimeout:
-        """Limit each wait; the whole request has no limit, since a large body may take its time."""
-        return aiohttp.ClientTimeout(
-            total=None,
-            connect=self._timeout_secs,
-            sock_connect=self._timeout_secs,
-            sock_read=answer_secs,
+            in_hand=content.in_hand,
         )
 
     def _proxy(self, origin: URL) -> URL | None:
@@ -188,8 +185,16 @@ class Session:
         return aiohttp.ClientSession(
             # No limit here: a connection waited for in two places is waited for in neither's order.
             connector=aiohttp.TCPConnector(limit=0, ssl=context),
+            read_bufsize=_READ_BYTES,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "ackpt", "Accept-Encoding": "identity"},
             trust_env=False,
         )
+
+
+def _limits(connect_secs: float, answer_secs: float) -> aiohttp.ClientTimeout:
+    """Limit each wait; the whole request has no limit, since a large body may take its time."""
+    return aiohttp.ClientTimeout(
+        total=None, connect=connect_secs, sock_connect=connect_secs, sock_read=answer_secs
+    )

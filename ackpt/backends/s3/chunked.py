@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Final
 
 from ackpt.backends.base import Body
@@ -25,18 +26,13 @@ _TRAILER_BYTES: Final = len(f"0\r\n{CRC32C_HEADER}:{encode(0)}\r\n\r\n")
 
 def chunked(body: Body) -> tuple[Content, dict[str, str]]:
     """Return a body with its CRC-32C as a trailer, and the headers that announce that."""
-
-    async def blocks() -> AsyncGenerator[bytes | memoryview, None]:
-        async for piece in _framed(body):
-            yield piece
-
     headers = {
         "content-encoding": "aws-chunked",
         "x-amz-decoded-content-length": str(body.size),
         "x-amz-trailer": CRC32C_HEADER,
         CONTENT_HEADER: UNSIGNED_WITH_TRAILER,
     }
-    return Content(blocks=blocks, size=_framed_size(body.size)), headers
+    return Content(blocks=partial(_framed, body), size=_framed_size(body.size)), headers
 
 
 async def _framed(body: Body) -> AsyncGenerator[bytes | memoryview, None]:

@@ -30,7 +30,7 @@ from ackpt.options import MiB
 _ETAG: Final = re.compile(r"[\x21\x23-\x7e]+")
 
 _SMALL_BYTES: Final = 1 * MiB
-"""Up to here a body is one bytes object: a request's own cost exceeds that of its bytes."""
+"""Up to here a body is held in memory: a request's own cost exceeds that of its bytes."""
 
 
 class Objects:
@@ -140,9 +140,8 @@ class Objects:
             return  # some stores answer so; Amazon does not
 
     async def _put(self, key: str, body: Body, condition: Condition | None, *, checksum: bool) -> ObjectInfo:
-        data = (
-            await body.read() if body.size <= _SMALL_BYTES else None
-        )  # first: the checksum is free after it
+        # First: the checksum is free after it.
+        pieces = await body.hold() if body.size <= _SMALL_BYTES else None
         crc = await body.crc32c() if checksum else None
         purpose = replace(self._bucket.purpose("put", key, Subject.BUCKET), condition=condition)
         reply = await self._bucket.send(
@@ -157,7 +156,7 @@ class Objects:
                     **({} if crc is None else {CRC32C_HEADER: encode(crc)}),
                     CONTENT_HEADER: UNSIGNED,
                 },
-                content=content_of(body) if data is None else Content.of(data),
+                content=content_of(body) if pieces is None else Content.held(pieces),
             )
         )
         self._bucket_seen = True
@@ -196,13 +195,7 @@ def condition_headers(condition: Condition | None) -> dict[str, str]:
 
 def content_of(body: Body) -> Content:
     """Make a streamed request body of an object's or a part's."""
-
-    async def blocks() -> AsyncGenerator[bytes | memoryview, None]:
-        async with aclosing(body.__aiter__()) as given:
-            async for block in given:
-                yield block
-
-    return Content(blocks=blocks, size=body.size)
+    return Content(blocks=body.__aiter__, size=body.size)
 
 
 def is_etag(version: str) -> bool:
