@@ -44,9 +44,7 @@ def page(results: Path) -> str:
             "Every backend and driver of ours passes the suites of `ackpt.testing`, which "
             "[a backend of yours](../tutorial/write-a-backend.md) can pass, too.\n"
             "This page is made from what the tests found.\n"
-            f"{_KEPT} means that the law is kept; a number leads to the reason why it cannot be.\n"
-            "Filesystems of fsspec that are behind a network play two whole saves in their tests, and "
-            f"leave the others to the local one: there stands {_NOT_PLAYED}.",
+            f"{_KEPT} means that the law is kept; a number leads to the reason why it cannot be.",
             *tables,
             "## Reasons",
             reasons.listed(),

@@ -46,7 +46,13 @@ COLUMNS: Final[Mapping[str, Sequence[str]]] = {
         "tests.backends.test_fsspec_conformance:TestMemory",
         "tests.backends.test_scenarios:TestFsspecMemory",
     ),
-    "fsspec+s3": ("tests.backends.test_fsspec_network:TestS3",),
-    "fsspec+sftp": ("tests.backends.test_fsspec_network:TestSFTP",),
+    "fsspec+s3": (
+        "tests.backends.test_fsspec_network:TestS3",
+        "tests.backends.test_fsspec_network:TestS3Saves",
+    ),
+    "fsspec+sftp": (
+        "tests.backends.test_fsspec_network:TestSFTP",
+        "tests.backends.test_fsspec_network:TestSFTPSaves",
+    ),
 }
 """`make laws` plays them and writes `docs/reference/laws.md`."""
