@@ -72,6 +72,8 @@ class RateLimit:
         self._guard.acquire()
         try:
             self._refill()
+            if bytes_per_sec is None:  # all who wait pass now, and owe nothing under a later limit
+                self._allowed = max(self._allowed, self._reserved)
             self._limit = bytes_per_sec
         finally:
             self._guard.release()

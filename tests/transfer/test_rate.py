@@ -46,6 +46,18 @@ async def test_a_change_reaches_who_is_waiting_within_a_second(clock: HandClock)
     assert clock.now - begun <= 1
 
 
+async def test_what_passed_while_there_was_no_limit_is_no_debt_under_the_next_one(clock: HandClock) -> None:
+    rate = RateLimit(1.0, clock=clock, sleep=clock.sleep)
+    waiting = [asyncio.create_task(rate.take(10**6)) for _ in range(3)]
+    await asyncio.sleep(0)
+    rate.change(None)
+    await asyncio.wait(waiting)
+    rate.change(1000.0)
+    begun = clock.now
+    await take_all(rate, [100] * 10)
+    assert clock.now - begun <= 1.3
+
+
 async def test_who_gives_up_waiting_takes_nothing_from_the_others(clock: HandClock) -> None:
     rate, never = RateLimit(1000.0, clock=clock, sleep=clock.sleep), asyncio.Event()
     await rate.take(1000)
