@@ -276,6 +276,8 @@ class RemoteRun:
 
     def _take(self, line: Line) -> None:
         self._line = line
+        if self._quotas is not None:  # they may have changed since it was asked to attach
+            line.tell("limits", **self._quotas)
         self._watch = asyncio.create_task(self._watch_over(line), name="uploader process")
 
     async def _watch_over(self, line: Line) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import ackpt
 from ackpt.engine.agent import remote
 from ackpt.engine.agent.call import dismiss, finish
 from ackpt.engine.agent.place import connect
+from ackpt.engine.agent.wire import Document, Line
 from ackpt.errors import UploaderError
 from ackpt.events import Committed
 from tests.engine.agent.runs import agent_pid, committed, folder_of, is_free, wait_for
@@ -119,6 +121,31 @@ def test_a_trainer_of_another_version_is_told_so(
     monkeypatch.setattr(remote, "_TRIES", 2)
     with pytest.raises(UploaderError, match="speaks version 2, this trainer 99"):
         ackpt.BackgroundCheckpointer(run, staging_dir=folder.parent, uploader="process").start()
+
+
+def test_a_limit_that_is_changed_while_a_trainer_is_received_is_kept(
+    agent: subprocess.Popen[str], folder: Path, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, ask = threading.Event(), Line.ask
+
+    async def noted(line: Line, name: str, /, **fields: object) -> Document:
+        asked.set()
+        return await ask(line, name, **fields)
+
+    monkeypatch.setattr(Line, "ask", noted)
+    limits = ackpt.Limits(max_bytes_per_sec=1000)
+    checkpointer = ackpt.BackgroundCheckpointer(
+        run, staging_dir=folder.parent, uploader="process", limits=limits
+    )
+    agent.send_signal(signal.SIGSTOP)
+    starting = threading.Thread(target=checkpointer.start)
+    starting.start()
+    assert asked.wait(SECS)  # the limits as they are go with the question, and the answer is to come
+    limits.max_bytes_per_sec = None
+    agent.send_signal(signal.SIGCONT)
+    starting.join(SECS)
+    with checkpointer:
+        assert isinstance(checkpointer.submit(Pinned(1)).result(5), Committed)
 
 
 def test_a_socket_at_which_nobody_listens_is_nobody(tmp_path: Path) -> None:
