@@ -29,8 +29,6 @@ from ackpt.errors import (
     ConditionFailedError,
     CorruptCheckpointError,
     DamagedFileError,
-    NotFoundError,
-    PermissionDeniedError,
     StepConflictError,
     StorageError,
 )
@@ -243,10 +241,13 @@ class _Sending:
         return await self._copy(backend, source, file)
 
     async def _copy(self, backend: CopyingBackend, source: ObjectInfo, file: StagedFile) -> ObjectInfo:
-        """Copy exactly the version that was committed, and send the file where that cannot be done."""
+        """Copy exactly the version that was committed, and send the file where that cannot be done.
+
+        Also where the store seems to be down: it may be its copies alone, and else the sending tells.
+        """
         try:
             info = await backend.copy(source, file.key, condition=IfAbsent())
-        except (NotFoundError, PermissionDeniedError) as error:
+        except StorageError as error:
             _log.debug("%s cannot be copied from %s, and is sent: %s", file.key, source.key, error)
             return await self._upload(file, IfAbsent())
         if info.size != file.size or info.crc32c not in (None, source.crc32c):

@@ -11,7 +11,7 @@ import pytest
 from ackpt import Checkpointer, KeepLast
 from ackpt.checkpoint.manifest import Manifest
 from ackpt.engine.reuse import digest_of_file
-from ackpt.errors import PermissionDeniedError
+from ackpt.errors import PermissionDeniedError, StorageError, TransientError, UnsupportedError
 from ackpt.events import Committed
 from ackpt.options import MiB
 from ackpt.testing import FaultScript, On
@@ -109,8 +109,17 @@ async def test_a_source_that_has_gone_is_sent(tmp_path: Path) -> None:
     assert await read(run, "ckpt-2.data-00000-of-00002") == FROZEN
 
 
-async def test_a_copy_that_is_not_permitted_is_sent(tmp_path: Path) -> None:
-    refused = Fails(lambda _: PermissionDeniedError("no copies here"))
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionDeniedError("no copies here"),
+        UnsupportedError("too large for a copy"),
+        StorageError("the store refuses a header of the request"),
+        TransientError("the store's copies time out"),
+    ],
+)
+async def test_a_copy_that_cannot_be_made_is_sent(tmp_path: Path, error: StorageError) -> None:
+    refused = Fails(lambda _: error)
     run = Run(FaultScript(On(fault=refused, operation="copy", times=None)))
     _, second = await save(run, tmp_path, Pinned(1, files(1)), Pinned(2, files(2)))
     assert second.copied == 0
