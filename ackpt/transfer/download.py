@@ -11,7 +11,7 @@ from typing import Final
 
 from ackpt.backends.base import Backend
 from ackpt.errors import ChecksumMismatchError, LocalFileError, TransientError
-from ackpt.options import MiB
+from ackpt.options import KiB, MiB
 from ackpt.transfer.checksum import combine, crc32c_of_file
 from ackpt.transfer.checksum import crc32c as checksum
 from ackpt.transfer.context import Transfer
@@ -23,10 +23,13 @@ from ackpt.transfer.reliable import reliable, unreliable
 from ackpt.transfer.target import Target
 
 _TRIES: Final = 2
-_WRITE_BYTES: Final = 1 * MiB
-"""What one range collects before a thread writes it."""
+_MOST_WRITTEN: Final = 1 * MiB
+_LEAST_WRITTEN: Final = 64 * KiB
+"""Bounds of what one range collects before a thread writes it."""
 
-_LEASE_BYTES: Final = 2 * _WRITE_BYTES
+_HELD_BYTES: Final = 20 * MiB
+"""What all ranges hold together, however many connections there are: each once collected, once read ahead."""
+
 _WRITE_BLOCKS: Final = 256
 """What one system call takes, and less (IOV_MAX is 1,024)."""
 
@@ -152,9 +155,10 @@ class _Fetch:
         """Read what is left of a range in one request, which holds a connection and memory."""
         start, stop = progress.written, progress.part.stop
         budget = self._budget
+        progress.write_bytes = _write_bytes(budget.level)
         async with (
             budget.connection(),
-            budget.memory(min(stop - start, _LEASE_BYTES)),
+            budget.memory(min(stop - start, 2 * progress.write_bytes)),
             aclosing(self._once.get(self._key, start, stop)) as stream,
         ):
             try:
@@ -181,6 +185,7 @@ class _RangeProgress:
         self.part = part
         self.written = part.start
         self.value = 0
+        self.write_bytes = _LEAST_WRITTEN
         self._target = target
         self._held = 0
         self._blocks: list[bytes] = []
@@ -190,7 +195,7 @@ class _RangeProgress:
         self.value = checksum(block, self.value)  # now, while the cache has it
         self._blocks.append(block)
         self._held += len(block)
-        if self._held >= _WRITE_BYTES or len(self._blocks) >= _WRITE_BLOCKS:
+        if self._held >= self.write_bytes or len(self._blocks) >= _WRITE_BLOCKS:
             await self.write()
 
     async def write(self) -> None:
@@ -200,6 +205,11 @@ class _RangeProgress:
         if blocks:
             await self._target.write(blocks, self.written)
             self.written += held
+
+
+def _write_bytes(connections: int) -> int:
+    """Return what one of so many ranges collects before it is written."""
+    return max(_LEAST_WRITTEN, min(_MOST_WRITTEN, _HELD_BYTES // (2 * connections)))
 
 
 def _is_there(path: Path, size: int, crc32c: int) -> bool:

@@ -19,6 +19,7 @@ from ackpt.errors import (
     StorageFullError,
     TransientError,
 )
+from ackpt.options import MiB
 from ackpt.transfer.body import BytesBody
 from ackpt.transfer.budget import Budget
 from ackpt.transfer.checksum import crc32c
@@ -322,6 +323,25 @@ async def test_a_budget_of_less_than_one_range_slows_down_and_does_not_lock_up(
             await stocked(data), KEY, tmp_path / "file", small, size=LARGE, crc32c=crc32c(data)
         )
     assert (tmp_path / "file").read_bytes() == data
+
+
+async def test_more_ranges_at_once_hold_no_more_memory(tmp_path: Path, transfer: Transfer) -> None:
+    ranges = 32
+    options = replace(transfer.options, part_bytes=MiB)
+    wide = replace(transfer, options=options, budget=Budget(connections=ranges, memory_bytes=256 * MiB))
+    held: list[int] = []
+    together = asyncio.Barrier(ranges)
+
+    class Gathering(ScriptedBackend):
+        async def get(self, key: str, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
+            async with asyncio.timeout(30):
+                await together.wait()
+            held.append(wide.budget.memory_in_use)
+            yield bytes((stop or 0) - start)
+
+    value = crc32c(bytes(ranges * MiB))
+    await download_object(Gathering(), KEY, tmp_path / "file", wide, size=ranges * MiB, crc32c=value)
+    assert max(held) <= 20 * MiB
 
 
 async def test_a_name_of_the_greatest_length_is_fetched(tmp_path: Path, transfer: Transfer) -> None:
