@@ -142,7 +142,10 @@ class FileBody(LocalBody):
                 while position < self._stop:
                     stop = min(self._stop, position + (BLOCK_BYTES if budget.limited else _STRETCH_BYTES))
                     await budget.travel(stop - position)
-                    value = await copy(file.fileno(), position, stop, value)
+                    try:
+                        value = await copy(file.fileno(), position, stop, value)
+                    except LocalFileError as error:  # of somebody who has the descriptor alone
+                        raise LocalFileError(f"{self._path}: {error}") from error
                     budget.moved(stop - position)
                     position = stop
                 self._check(file)

@@ -40,7 +40,7 @@ async def upload_object(
     `on_progress` is called with the bytes newly acknowledged by the store, reused ones included,
     and with a negative number when they must be sent again.
     When it fails or is cancelled the upload is aborted, or left for a resume with `keep_upload`
-    (not where a resume could not mend it: the condition does not hold).
+    (not where a resume could not mend it: the condition does not hold; and not in a full store).
     With `IfAbsent`, an object that is there already with the same bytes counts as success.
 
     The returned `crc32c` is always set: of the bytes sent, and equal to the store's where it

@@ -17,7 +17,7 @@ from ackpt.backends.base import (
     SequentialUpload,
     Upload,
 )
-from ackpt.errors import ConditionFailedError, NotFoundError, UploadCompletedError
+from ackpt.errors import ConditionFailedError, NotFoundError, StorageFullError, UploadCompletedError
 from ackpt.transfer.checksum import combine, crc32c
 from ackpt.transfer.clean_up import clean_up
 from ackpt.transfer.fan_out import fan_out
@@ -83,6 +83,8 @@ class PartsUpload:
                 info = replace(info, crc32c=await self._read_back())
         except BaseException as error:
             lost = isinstance(error, (ConditionFailedError, NotFoundError))  # no resume would mend it
+            # What is kept in a full store would leave no room for any later save.
+            lost = lost or isinstance(error, StorageFullError)
             if lost or not (resumable and self.keep_upload):
                 await clean_up(
                     upload.abort,

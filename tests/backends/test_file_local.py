@@ -146,7 +146,7 @@ async def test_a_file_that_changes_while_it_is_copied_makes_no_object(
 
 async def test_a_file_that_is_too_short_makes_no_object(backend: FileBackend, root: Path, path: Path) -> None:
     os.truncate(path, MiB)
-    with pytest.raises(LocalFileError, match=f"expected at least {4 * MiB} bytes, found {MiB}"):
+    with pytest.raises(LocalFileError, match=f"^{path}: expected at least {4 * MiB} bytes, found {MiB}"):
         await backend.put("object", body(path))
     assert [name for name in left(root) if "lock" not in name] == []
 

@@ -18,6 +18,7 @@ from ackpt.errors import (
     LocalFileError,
     NotFoundError,
     PermissionDeniedError,
+    StorageFullError,
     TransientError,
     UnsupportedError,
 )
@@ -172,6 +173,19 @@ async def test_an_upload_that_cannot_be_journalled_is_aborted_even_if_it_should_
     with pytest.raises(OSError, match="no room"):
         await upload_object(backend, staged(LARGE), transfer, keep_upload=True, on_upload=journal)
     assert backend.requests == ["create_upload", "abort"]
+    assert backend.store.uploads == {}
+
+
+async def test_an_upload_that_fills_the_store_is_not_kept_in_the_way_of_others(
+    staged: Stage, transfer: Transfer
+) -> None:
+    backend = ScriptedBackend(Turn(request="put_part", skip=2, times=99, before=StorageFullError("full")))
+
+    async def journal(upload_id: str) -> None:
+        pass
+
+    with pytest.raises(StorageFullError):
+        await upload_object(backend, staged(LARGE), transfer, keep_upload=True, on_upload=journal)
     assert backend.store.uploads == {}
 
 

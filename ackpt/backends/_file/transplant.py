@@ -29,7 +29,7 @@ def transplant(source: int, start: int, stop: int, target: int, offset: int, val
     share the blocks from now on, from those of the source, which are the same. Blocking.
 
     Raises:
-        LocalFileError: the source cannot be read, or ends before `stop`.
+        LocalFileError: the source cannot be read, or ends before `stop`; who has its path adds it.
         OSError: the target cannot be written to.
     """
     shared = share(source, start, stop, target, offset)
@@ -63,10 +63,10 @@ def _read(source: int, view: memoryview, position: int, stop: int) -> int:
     try:
         got = os.preadv(source, [view], position)
     except OSError as error:
-        raise LocalFileError(f"the file that is sent cannot be read: {error.strerror}") from error
+        raise LocalFileError(f"cannot be read: {(error.strerror or str(error)).lower()}") from error
     if not got:
         raise LocalFileError(
-            f"the file that is sent: expected at least {stop} bytes, found {position}; a staged file must "
-            "not be touched until its save has ended"
+            f"expected at least {stop} bytes, found {position}; a staged file must not be touched until its "
+            "save has ended"
         )
     return got
