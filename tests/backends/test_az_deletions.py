@@ -10,6 +10,7 @@ import pytest
 from ackpt.errors import (
     BucketNotFoundError,
     PermissionDeniedError,
+    ThrottledError,
     TransientError,
     UnsupportedError,
 )
@@ -67,8 +68,8 @@ async def test_only_those_that_failed_in_passing_are_asked_for_again(
             az_server.fault(f"BlobBatch.run/object-{number}", "status", retry_after="0")
         errors = await backend.delete_many(KEYS)
         assert {key: type(error) for key, error in errors.items()} == {
-            "object-3": TransientError,
-            "object-7": TransientError,
+            "object-3": ThrottledError,
+            "object-7": ThrottledError,
         }
         await delete_all(reliable(backend, retry), list(errors))
     assert az_server.names(az_container) == []
