@@ -20,7 +20,8 @@ class Limits:
     URL options `max_bytes_per_sec`, `concurrency` and `memory`) hold besides.
 
     A run that is sent by a process of its own (`uploader="process"`) has an equal share there, and
-    all that are sent by this process have one share together: the sum is never more.
+    all that are sent by this process have one share together: the sum is never more, but that each has
+    one connection at least.
     In a fork the object is as new, and bounds the runs that are made there: a process shares nothing
     with the one it was forked from.
     """

@@ -52,8 +52,8 @@ def restore(
     With `step`, that checkpoint and no other. `staging_dir` is where the run's saver stages, if
     not in the default place. With the `fallback` of the run's saver, what lies there counts, too:
     while `target` is down, or where it is newer. `limits` is shared with whoever is given the same
-    (None: those of the process). Blocks until it is done; may be called where an
-    event loop runs.
+    (None: those of the process). Blocks until it is done; may be called where an event loop runs,
+    which it holds up, and then waits for no connection and no memory of other runs.
 
     Raises:
         NotFoundError: `step` is not committed.
@@ -66,8 +66,9 @@ def restore(
             "restore: expected a local folder to fetch into, got a URL "
             f"({os.fspath(folder).partition('://')[0]}://…); give a path on this machine"
         )
-    store = Store(target, limits)
-    second = None if fallback is None else Store(fallback, limits)
+    apart = _loop_runs_here()
+    store = Store(target, limits, apart=apart)
+    second = None if fallback is None else Store(fallback, limits, apart=apart)
 
     async def run() -> Path | None:
         try:
@@ -97,6 +98,14 @@ def restore(
     finally:
         thread.stop()
     return None if prefix is None else str(prefix)
+
+
+def _loop_runs_here() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 async def _at_once(prefix: str) -> None:

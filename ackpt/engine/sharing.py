@@ -74,6 +74,15 @@ class Sharing:
             self._runs_here.add(run)
         return self.here
 
+    def join_apart(self, run: object) -> Shared:
+        """Take in a run whose caller holds up an event loop until it is done: with bounds for it alone.
+
+        What that loop's tasks hold is not given back before, so that a wait for it would never end.
+        The bytes a second, which come with time alone, are those of all.
+        """
+        share, rate = self._share(), self.join(run).rate
+        return Shared(connections=Pool(share["connections"]), memory=Pool(share["memory_bytes"]), rate=rate)
+
     def join_elsewhere(self, run: Elsewhere) -> None:
         """Take in a run that another process sends, until `leave`; it is told of its share, now and later."""
         with self._changing():

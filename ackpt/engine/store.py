@@ -23,8 +23,12 @@ class Store:
     What its transfers use is bounded by its own options, and by `limits` together with others.
     """
 
-    def __init__(self, target: str | os.PathLike[str], limits: Limits | None = None) -> None:
+    def __init__(
+        self, target: str | os.PathLike[str], limits: Limits | None = None, *, apart: bool = False
+    ) -> None:
         """Open `target` without any I/O; without `limits` those of the process hold.
+
+        `apart`: for a caller that holds up an event loop meanwhile; see `Sharing.join_apart`.
 
         Raises:
             InvalidURLError, InvalidOptionError, UnknownSchemeError, MissingDependencyError.
@@ -34,6 +38,7 @@ class Store:
         if not isinstance(limits, Limits | None):  # most callers are not type-checked
             raise InvalidOptionError(f"limits: expected ackpt.Limits(…) or None, got {limits!r}")
         self._limits = Limits.default() if limits is None else limits
+        self._apart = apart
         self._budget: Budget | None = None
 
     @property
@@ -49,7 +54,8 @@ class Store:
     def transfer(self) -> Transfer:
         """Begin the transfers of one save or restore: their retries share a deadline from now on."""
         if self._budget is None:
-            shared = self._limits.sharing.join(self)
+            sharing = self._limits.sharing
+            shared = sharing.join_apart(self) if self._apart else sharing.join(self)
             self._budget = make_budget(self._options, shared=shared, name=self.name)
         return Transfer.start(self._options, self._budget)
 

@@ -269,3 +269,27 @@ def test_a_restore_keeps_to_them(tmp_path: Path) -> None:
     assert ackpt.restore(tmp_path / "run", tmp_path / "model", limits=limits, staging_dir=tmp_path / "s")
     assert time.monotonic() - started >= 0.4
     assert not limits.sharing.sharers
+
+
+def test_a_restore_that_holds_up_a_loop_does_not_wait_for_what_that_loop_holds(tmp_path: Path) -> None:
+    code = """
+import asyncio, sys
+from pathlib import Path
+import ackpt
+
+limits = ackpt.Limits(connections=1, memory_bytes=1)
+run, folder = Path(sys.argv[1], "run"), Path(sys.argv[1])
+(folder / "file").write_bytes(b"1")
+
+async def hold_up():
+    shared = limits.sharing.here
+    async with shared.connections.open().lease(1), shared.memory.open().lease(1):
+        assert ackpt.restore(run, folder / "model", staging_dir=folder, limits=limits)
+        assert shared.connections.used == shared.memory.used == 1
+
+with ackpt.BackgroundCheckpointer(run, staging_dir=folder / "s") as checkpointer:
+    checkpointer.save(folder / "file", step=1)
+asyncio.run(hold_up())
+assert not limits.sharing.sharers
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=10)
