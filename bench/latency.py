@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rate-mb", type=float, default=20.0, help="MB a second of a connection")
     parser.add_argument("--delay-ms", type=float, default=30.0, help="of a round trip")
-    parser.add_argument("--part-mib", type=int, default=PART_MIB, help="of the comparison")
+    parser.add_argument("--part-mib", type=int, default=PART_MIB, help="of what is sent")
     parser.add_argument("--only", choices=["link", "wide", "throttled"], help="one of the three")
     parser.add_argument("--smoke", action="store_true", help="one round of a small object")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
@@ -122,7 +122,7 @@ def measure_link(options: argparse.Namespace) -> dict[str, object]:
     results: dict[str, object] = {}
     print(f"{'connections':>12}{'upload, MB/s':>14}{'share':>8}{'restore, MB/s':>15}{'share':>8}")
     for connections in options.connections:
-        ways = f"concurrency={connections}&part_size={PART_MIB}MiB"
+        ways = f"concurrency={connections}&part_size={options.part_mib}MiB"
         rounds = [_run_round(options, ways, most=None) for _ in range(options.rounds)]
         found = {what: statistics.median(each[what] for each in rounds) for what in rounds[0]}
         full = connections * options.rate_mb
