@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -32,9 +31,10 @@ from ackpt.errors import (
     StepConflictError,
     StorageError,
 )
-from ackpt.transfer.checksum import crc32c, crc32c_of_file
+from ackpt.transfer.checksum import crc32c_of_file
 from ackpt.transfer.context import Transfer
 from ackpt.transfer.fan_out import task_group
+from ackpt.transfer.read_back import read_back
 from ackpt.transfer.reliable import reliable
 from ackpt.transfer.upload import upload_object
 
@@ -266,7 +266,9 @@ class _Sending:
         crc = await asyncio.to_thread(crc32c_of_file, file.path)
         if there.size == file.size:
             backend = reliable(self.backend, self.transfer.retry)
-            found = there.crc32c if there.crc32c is not None else await _crc_of_object(backend, there.key)
+            found = there.crc32c
+            if found is None:
+                found = await read_back(backend, there.key, self.transfer.budget)
             if found == crc:
                 self.on_progress(file.size)
                 if not self.ours:
@@ -364,15 +366,6 @@ async def _end_sending(backend: Backend, prefix: str, *, uploads: bool) -> None:
         await withdraw(backend, prefix)
     except StorageError as error:
         _log.debug("what is left of the sending of %s stays for a sweep: %s", prefix, error)
-
-
-async def _crc_of_object(backend: Backend, key: str) -> int:
-    """Return the checksum of an object whose store reports none, by reading it."""
-    value = 0
-    async with aclosing(backend.get(key)) as blocks:
-        async for block in blocks:
-            value = crc32c(block, value)
-    return value
 
 
 def _crc(info: ObjectInfo) -> int:

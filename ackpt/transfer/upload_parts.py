@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -18,11 +17,12 @@ from ackpt.backends.base import (
     Upload,
 )
 from ackpt.errors import ConditionFailedError, NotFoundError, StorageFullError, UploadCompletedError
-from ackpt.transfer.checksum import combine, crc32c
+from ackpt.transfer.checksum import combine
 from ackpt.transfer.clean_up import clean_up
 from ackpt.transfer.fan_out import fan_out
 from ackpt.transfer.plan import Part
 from ackpt.transfer.progress import Progress
+from ackpt.transfer.read_back import read_back
 from ackpt.transfer.reliable import holds
 from ackpt.transfer.source import Source
 
@@ -80,7 +80,9 @@ class PartsUpload:
             )
             info = await upload.complete([receipt for receipt, _ in sent], condition=condition)
             if info.crc32c is None and any(receipt.crc32c is None for receipt, _ in stored.values()):
-                info = replace(info, crc32c=await self._read_back())
+                # Not even of the parts that were taken over is a checksum told.
+                value = await read_back(self.store, self.source.key, self.source.budget)
+                info = replace(info, crc32c=value)
         except BaseException as error:
             lost = isinstance(error, (ConditionFailedError, NotFoundError))  # no resume would mend it
             # What is kept in a full store would leave no room for any later save.
@@ -132,11 +134,3 @@ class PartsUpload:
         value = await body.crc32c()
         self.progress.add(part.size)
         return receipt, value
-
-    async def _read_back(self) -> int:
-        """Return the CRC-32C of the object, whose store tells none, not even of parts taken over."""
-        value = 0
-        async with aclosing(self.store.get(self.source.key)) as blocks:
-            async for block in blocks:
-                value = crc32c(block, value)
-        return value

@@ -22,13 +22,16 @@ from ackpt.errors import (
     TransientError,
     UnsupportedError,
 )
+from ackpt.options import MiB
 from ackpt.transfer.body import BytesBody
 from ackpt.transfer.budget import Budget
 from ackpt.transfer.checksum import crc32c
 from ackpt.transfer.context import Transfer
+from ackpt.transfer.rate import RateLimit
 from ackpt.transfer.upload import upload_object
 
 from .conftest import PART_BYTES, pattern
+from .hand_clock import HandClock
 from .scripted import PutOnlyBackend, ScriptedBackend, Turn, lost, refused
 
 SMALL = 1000
@@ -251,6 +254,22 @@ async def test_a_resumed_part_without_a_checksum_is_not_sent_again(staged: Stage
     assert backend.requests.count("put_part") == 5 - have
     assert stored(backend, file) == content(file)
     assert info.crc32c == crc32c(content(file))
+
+
+async def test_what_is_read_back_for_want_of_a_checksum_keeps_to_the_rate(
+    staged: Stage, transfer: Transfer, clock: HandClock
+) -> None:
+    backend, file = ScriptedBackend(), staged(LARGE)
+    upload_id = await interrupted(backend, file, transfer, after_parts=3)
+    backend.script.turns = [Turn(request="parts", alter=forget_checksums)]
+    backend.reports_crc32c = False
+    rate = RateLimit(LARGE / 10, clock=clock, sleep=clock.sleep)
+    limited = replace(transfer, budget=Budget(connections=3, memory_bytes=8 * MiB, rate=rate))
+    begun = clock.now
+    await upload_object(backend, file, limited, upload_id=upload_id)
+    assert "get" in backend.requests
+    await rate.take(1)
+    assert clock.now - begun >= 9.5  # without what is read again it is 4
 
 
 @pytest.mark.parametrize("reports_crc32c", [True, False])
