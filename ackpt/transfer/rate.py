@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from numbers import Real
 from typing import Final
 
 from ackpt.errors import InvalidOptionError
@@ -63,11 +65,11 @@ class RateLimit:
         """Set another limit; who waits already feels it within a second. From any thread.
 
         Raises:
-            InvalidOptionError: a limit that is not above 0.
+            InvalidOptionError: a limit that is not above 0, or no number; none at all is None, not infinity.
         """
-        if bytes_per_sec is not None and not bytes_per_sec > 0:
+        if bytes_per_sec is not None and not _is_rate(bytes_per_sec):
             raise InvalidOptionError(
-                f"max_bytes_per_sec: expected more than 0 bytes a second, or None, got {bytes_per_sec}"
+                f"max_bytes_per_sec: expected more than 0 bytes a second, or None, got {bytes_per_sec!r}"
             )
         self._guard.acquire()
         try:
@@ -128,3 +130,7 @@ class RateLimit:
             allowed = self._allowed + (now - self._updated) * self._limit
             self._allowed = min(allowed, self._reserved + self._limit * _BURST_SECS)
         self._updated = now
+
+
+def _is_rate(value: object) -> bool:
+    return isinstance(value, Real) and 0 < float(value) < math.inf

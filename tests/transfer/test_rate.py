@@ -84,7 +84,7 @@ async def test_time_without_use_does_not_add_up(clock: HandClock) -> None:
     assert clock.now - begun >= 4.5
 
 
-@pytest.mark.parametrize("limit", [0, -1.0, float("nan")])
-def test_a_limit_that_lets_nothing_through_is_refused(limit: float) -> None:
+@pytest.mark.parametrize("limit", [0, -1.0, float("nan"), float("inf"), "50MB", [1]])
+def test_a_limit_that_lets_nothing_through_or_is_none_is_refused(limit: object) -> None:
     with pytest.raises(InvalidOptionError):
-        RateLimit(limit)
+        RateLimit(limit)  # type: ignore[arg-type]
