@@ -91,13 +91,13 @@ $(STAMP_PEERS): $(STAMP) bench/peers/tensorflow-gs.txt
 bench: install peers  ## Measure against the peers
 	$(VENV)/bin/python bench/upload.py --rounds 1 --loads big small
 	$(VENV)/bin/python bench/restore.py --rounds 1 --loads big
-	$(VENV)/bin/python bench/torn.py
-	$(VENV)/bin/python bench/stall.py
+	$(VENV)/bin/python bench/torn.py --saves 20 --peer-saves 8
+	$(VENV)/bin/python bench/stall.py --rounds 1
 	$(VENV)/bin/python bench/idle.py
-	$(VENV)/bin/python bench/interference.py
+	$(VENV)/bin/python bench/interference.py --rounds 1
 	$(VENV)/bin/python bench/durable.py --rounds 1
-	$(VENV)/bin/python bench/latency.py --rounds 1
-	$(VENV)/bin/python bench/delta.py
+	$(VENV)/bin/python bench/latency.py --rounds 1 --mib 512
+	$(VENV)/bin/python bench/delta.py --rounds 1
 	$(VENV)/bin/python bench/scale.py
 	$(VENV)/bin/python bench/health.py --memory-saves 10000 --server-saves 300
 
