@@ -162,16 +162,16 @@ class _Fetch:
             aclosing(self._once.get(self._key, start, stop)) as stream,
         ):
             try:
-                while True:
-                    async with self._retry.watch(what):
-                        block = await anext(stream, None)
-                    if block is None:
-                        break
-                    self._retry.deadline.renew()
-                    budget.moved(len(block))
-                    if budget.limited:
-                        await budget.travel(len(block))
-                    await progress.take(block)
+                async with self._retry.watch(what) as watch:
+                    async for block in stream:
+                        watch.resting = True
+                        self._retry.deadline.renew()
+                        budget.moved(len(block))
+                        if budget.limited:
+                            await budget.travel(len(block))
+                        await progress.take(block)
+                        watch.resting = False
+                        watch.pulse()
             except TransientError:
                 await progress.write()
                 raise
