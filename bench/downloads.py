@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -53,6 +54,28 @@ async def obstore_stream(endpoint: str, stack: AsyncExitStack) -> Fetch:
         with _written(file) as out:
             async for block in found.stream():
                 out.write(block)
+
+    return partial(_each, one)
+
+
+async def obstore_verified(endpoint: str, stack: AsyncExitStack) -> Fetch:
+    """Fetch with obstore, a stream for each object, and do what a restore does: verify, sync, rename."""
+    import obstore
+    from crc32c import crc32c
+
+    store = obstore_gs_store(endpoint)
+
+    async def one(file: Path) -> None:
+        found = await obstore.get_async(store, file.name)
+        aside, value = file.with_name(f"{file.name}.part"), 0
+        with _written(aside) as out:
+            async for block in found.stream():
+                value = crc32c(block, value)
+                out.write(block)
+            await asyncio.to_thread(os.fsync, out.fileno())
+        if value != declared(file.name)[1]:
+            raise ValueError(f"{file.name}: came with crc32c {value:08x}")
+        aside.rename(file)
 
     return partial(_each, one)
 
@@ -125,6 +148,7 @@ async def _each(one: Callable[[Path], Awaitable[None]], files: Sequence[Path]) -
 WAYS: dict[str, tuple[Way, str]] = {
     "ackpt": (ackpt, "ackpt"),
     "obstore, a stream": (obstore_stream, "obstore"),
+    "obstore, a stream, verified, durable": (obstore_verified, "obstore"),
     "obstore, ranges": (obstore_ranges, "obstore"),
     "google-cloud-storage": (google_single, "google.cloud.storage"),
     "google-cloud-storage, transfer manager": (google_manager, "google.cloud.storage"),

@@ -155,21 +155,22 @@ class _Receiver(asyncio.BufferedProtocol):
         self._closed = True
         self._timer.cancel()
         self._transport.set_protocol(self._usual)
-        if self._paused:
-            self._transport.resume_reading()
         if not self._left and self._error is None:
             self._content.feed_eof()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Lend the transport a buffer for what comes next, and nothing behind it."""
+        """Lend the transport a buffer for what comes next, and one byte behind it."""
         if self._buffer is None:
             self._buffer = self._buffers.take()
-        return self._buffer[: self._left]
+        return self._buffer[: self._left + 1]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what has come."""
         if self._buffer is None:
             raise RuntimeError("the transport has written to a buffer that it was not lent")
+        if nbytes > self._left:  # more than was announced: what would the next answer begin with?
+            nbytes = self._left
+            self._usual.force_close()
         self._come.append(bytes(self._buffer[:nbytes]))
         self._buffers.give(self._buffer)
         self._buffer = None
