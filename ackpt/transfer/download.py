@@ -162,6 +162,7 @@ class _Fetch:
             aclosing(self._once.get(self._key, start, stop)) as stream,
         ):
             try:
+                # One watch for all of them, which rests while the block is ours.
                 async with self._retry.watch(what) as watch:
                     async for block in stream:
                         watch.resting = True
@@ -199,12 +200,11 @@ class _RangeProgress:
             await self.write()
 
     async def write(self) -> None:
-        """Write what is held."""
-        blocks, held = self._blocks, self._held
-        self._blocks, self._held = [], 0
-        if blocks:
-            await self._target.write(blocks, self.written)
-            self.written += held
+        """Write what is held; when that is cut short, it is held still, and can be written again."""
+        if self._blocks:
+            await self._target.write(self._blocks, self.written)
+            self.written += self._held
+            self._blocks, self._held = [], 0
 
 
 def _write_bytes(connections: int) -> int:

@@ -24,8 +24,11 @@ from ackpt.transfer.body import BytesBody
 from ackpt.transfer.budget import Budget
 from ackpt.transfer.checksum import crc32c
 from ackpt.transfer.context import Transfer
-from ackpt.transfer.download import download_object
-from ackpt.transfer.target import _stem
+from ackpt.transfer.download import _RangeProgress, download_object
+from ackpt.transfer.plan import Part
+from ackpt.transfer.rate import RateLimit
+from ackpt.transfer.retry import Deadline, Retry
+from ackpt.transfer.target import Target, _stem
 
 from .conftest import PART_BYTES, pattern
 from .scripted import ScriptedBackend, Turn
@@ -100,6 +103,33 @@ async def test_a_range_that_breaks_goes_on_and_the_file_is_whole(tmp_path: Path,
     breaks = [Turn(request="get", skip=n, before=TransientError("broken")) for n in (1, 0, 1, 1, 0, 1)]
     backend = await stocked(data, *breaks)
     await download_object(backend, KEY, tmp_path / "file", transfer, size=LARGE, crc32c=crc32c(data))
+    assert (tmp_path / "file").read_bytes() == data
+
+
+async def test_our_own_waiting_is_no_stall(tmp_path: Path, transfer: Transfer) -> None:
+    data = pattern(3 * PART_BYTES)
+    slow = Budget(connections=1, memory_bytes=8 * MiB, rate=RateLimit(6.0 * PART_BYTES))
+    impatient = Retry(attempts=1, deadline=Deadline(60.0), stall_secs=0.02)
+    patient = replace(transfer, budget=slow, retry=impatient)
+    await download_object(
+        await stocked(data), KEY, tmp_path / "file", patient, size=len(data), crc32c=crc32c(data)
+    )
+    assert (tmp_path / "file").read_bytes() == data
+
+
+async def test_a_write_that_was_cut_short_is_made_again(tmp_path: Path) -> None:
+    data = pattern(3000)
+    target = await Target.create(tmp_path / "file", len(data))
+    progress = _RangeProgress(target, Part(number=1, start=0, stop=len(data)))
+    await progress.take(data)
+    writing = asyncio.create_task(progress.write())
+    await asyncio.sleep(0)
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    await progress.write()
+    assert (progress.written, progress.value) == (len(data), crc32c(data))
+    await target.publish()
     assert (tmp_path / "file").read_bytes() == data
 
 
