@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import aiohttp
 from yarl import URL
@@ -15,7 +15,6 @@ from ackpt.backends.http.environment import CA_VARIABLES, proxy_for, tls_context
 from ackpt.backends.http.message import Content, Reply, Request
 from ackpt.backends.http.payload import BlocksPayload
 from ackpt.backends.http.purpose import Purpose
-from ackpt.backends.http.receive import Buffers, receive
 from ackpt.backends.http.refusal import Dialect, Refusal
 from ackpt.backends.http.transport_errors import transport_errors
 from ackpt.errors import AuthenticationError, ClosedError, PermissionDeniedError, StorageError
@@ -56,7 +55,6 @@ class Session:
         self._client: aiohttp.ClientSession | None = None
         self._opening = asyncio.Lock()
         self._closed = False
-        self._buffers = Buffers()
 
     async def send(self, request: Request) -> Reply:
         """Send a request and read the whole answer.
@@ -75,10 +73,9 @@ class Session:
         async with self._answer(request) as response:
             if response.status == empty:
                 return
-            timeout_secs = request.timeout_secs or self._timeout_secs
-            async with aclosing(receive(response, self._buffers, timeout_secs=timeout_secs)) as pieces:
-                async for piece in pieces:
-                    yield piece
+            # As it came: pieces of one size would be cut, and put together, by copying.
+            async for block, _ in response.content.iter_chunks():
+                yield block
 
     async def aclose(self) -> None:
         """Close the connections; idempotent."""
