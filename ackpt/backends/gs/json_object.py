@@ -37,6 +37,26 @@ def read_object(body: bytes, purpose: Purpose) -> dict[str, object]:
     return fields
 
 
+def read_page(page: Mapping[str, object], purpose: Purpose) -> list[ObjectInfo]:
+    """Read a page of a listing; the keys are whole names.
+
+    https://cloud.google.com/storage/docs/json_api/v1/objects/list#response
+
+    Raises:
+        StorageError: it is malformed; as if it had no objects would be the wrong answer.
+    """
+    items = page.get("items", [])
+    if not isinstance(items, list):
+        raise StorageError(f"{purpose}: the store's listing is malformed: {str(items)[:80]}")
+    infos = []
+    for item in items:
+        name = item.get("name") if isinstance(item, dict) else None
+        if not isinstance(name, str):
+            raise StorageError(f"{purpose}: the store lists an object without a name: {str(item)[:80]}")
+        infos.append(read_resource(name, item))
+    return infos
+
+
 def read_resource(key: str, fields: Mapping[str, object]) -> ObjectInfo:
     """Read an object's resource.
 

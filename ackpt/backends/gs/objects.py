@@ -9,7 +9,7 @@ import json
 import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from yarl import URL
@@ -18,7 +18,7 @@ from ackpt.backends.base import Body, Condition, IfAbsent, IfVersion, ObjectInfo
 from ackpt.backends.gs.checksum import HASH_HEADER
 from ackpt.backends.gs.endpoint import Endpoint
 from ackpt.backends.gs.errors import condition_failed
-from ackpt.backends.gs.json_object import json_object, read_resource
+from ackpt.backends.gs.json_object import json_object, read_page, read_resource
 from ackpt.backends.http.crc32c import compare, encode
 from ackpt.backends.http.message import Content, Request
 from ackpt.backends.http.purpose import Purpose, Subject
@@ -74,6 +74,7 @@ class Objects:
         self._settings = settings
         self._bucket_seen = False
         self._insert_urls: dict[type, URL] = {}
+        self._listing = Purpose(action="list", bucket=endpoint.bucket, subject=Subject.BUCKET)
 
     async def put(self, key: str, body: Body, condition: Condition | None) -> ObjectInfo:
         """Insert an object with its checksum, so that the store refuses damaged bytes.
@@ -151,11 +152,10 @@ class Objects:
         token = ""
         while True:
             page = await self._page(prefix, token)
-            items = page.get("items", [])
-            for item in items if isinstance(items, list) else []:
-                key = str(item["name"]).removeprefix(self._base)
+            for info in read_page(page, self._listing):
+                key = info.key.removeprefix(self._base)
                 if key:  # the base itself can be an object: a folder made by other tools
-                    yield self.info(key, item)
+                    yield replace(info, key=key)
             token = str(page.get("nextPageToken", ""))
             if not token:
                 return
@@ -228,14 +228,13 @@ class Objects:
         return read_resource(key, fields)
 
     async def _page(self, prefix: str, token: str) -> dict[str, object]:
-        purpose = Purpose(action="list", bucket=self._endpoint.bucket, subject=Subject.BUCKET)
         query = {"prefix": self._base + prefix, "fields": f"items({FIELDS}),nextPageToken"}
         if token:
             query["pageToken"] = token
         url = self._endpoint.objects(**query)
-        reply = await self._session.send(Request(method="GET", url=url, purpose=purpose))
+        reply = await self._session.send(Request(method="GET", url=url, purpose=self._listing))
         self._bucket_seen = True
-        return json_object(reply, purpose)
+        return json_object(reply, self._listing)
 
     async def check_bucket(self, key: str) -> None:
         """Find out, once, whether an absent object is one in an absent bucket: the answers look alike.

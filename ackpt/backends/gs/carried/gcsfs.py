@@ -22,7 +22,7 @@ from ackpt.backends.gs.credentials import auth_error, is_anonymous, load
 from ackpt.backends.gs.encryption import key_headers, source_key_headers
 from ackpt.backends.gs.endpoint import Endpoint
 from ackpt.backends.gs.errors import DIALECT
-from ackpt.backends.gs.json_object import read_object, read_resource
+from ackpt.backends.gs.json_object import read_object, read_page, read_resource
 from ackpt.backends.gs.objects import FIELDS, ObjectSettings, related
 from ackpt.backends.gs.options import GSOptions
 from ackpt.backends.http.crc32c import encode
@@ -54,6 +54,14 @@ class OnceFileSystem(GCSFileSystem):  # type: ignore[misc]
 
     cachable = False
 
+    async def send(self, method: str, path: str, *names: str, **rest: Any) -> bytes:
+        """Send a request and return the answer's body; without a word of its headers, which may be keys.
+
+        `_call` would log them.
+        """
+        _, _, _, body = await self._request(method, path, *names, **rest)
+        return body
+
     async def _request(
         self, method: str, path: str, *names: str, headers: Mapping[str, str] | None = None, **rest: Any
     ) -> tuple[int, Mapping[str, str], aiohttp.RequestInfo, bytes]:
@@ -75,7 +83,7 @@ class OnceFileSystem(GCSFileSystem):  # type: ignore[misc]
             **sent,
         ) as response:
             body = await response.read()
-            if response.status >= 400:
+            if response.status >= 300:  # no redirect either: it would be followed with our token
                 raise RefusedError(response.status, response.headers, body)
             return response.status, response.headers, response.request_info, body
 
@@ -143,7 +151,7 @@ class GcsfsCarrier(Carrier):
             # Bytes as they are stored: https://cloud.google.com/storage/docs/transcoding#gzip-gzip
             headers = {"Accept-Encoding": "gzip", "Range": f"bytes={start}-{end - 1}", **self._keys}
             with self._translated(purpose):
-                _, piece = await filesystem._call(
+                piece = await filesystem.send(
                     "GET",
                     "b/{}/o/{}",
                     self._name,
@@ -179,16 +187,13 @@ class GcsfsCarrier(Carrier):
             maxResults=limit,
             fields=f"items({FIELDS}),nextPageToken",
         )
-        items = found.get("items", [])
-        listed = items if isinstance(items, list) else []
-        infos = tuple(read_resource(str(item["name"]), item) for item in listed)
-        return Page(infos=infos, token=str(found.get("nextPageToken", "")))
+        return Page(infos=read_page(found, purpose), token=str(found.get("nextPageToken", "")))
 
     async def delete(self, name: str, match: str | None, purpose: Purpose) -> None:
         """Delete; see `Carrier.delete`."""
         filesystem = await self._ready(purpose)
         with self._translated(purpose):
-            await filesystem._call(
+            await filesystem.send(
                 "DELETE", "b/{}/o/{}", self._name, name, ifGenerationMatch=match, timeout=self._timeout()
             )
 
@@ -292,7 +297,7 @@ class GcsfsCarrier(Carrier):
         filesystem = await self._ready(purpose)
         rest.setdefault("timeout", self._timeout())
         with self._translated(purpose):
-            _, body = await filesystem._call(method, path, *names, **rest)
+            body = await filesystem.send(method, path, *names, **rest)
         return read_object(body, purpose)
 
     def _timeout(self, answer_secs: float = 0.0) -> aiohttp.ClientTimeout:

@@ -12,14 +12,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import google.auth.credentials
-import google.auth.exceptions
 import google.auth.transport.requests
 import google.cloud.storage as storage
 import requests
 from google.api_core.exceptions import GoogleAPICallError
 from google.auth.credentials import AnonymousCredentials
+from google.auth.exceptions import GoogleAuthError
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
 
 from ackpt.backends.base import Body, ObjectInfo
 from ackpt.backends.gs.carried.carrier import Carrier, Page, Rewritten
@@ -115,7 +116,7 @@ class CloudStorageCarrier(Carrier):
             return _info(blob)
 
         with self._translated(purpose):
-            return await self._workers.send(body, upload)
+            return await self._workers.send(body, lambda file: _understood(purpose, partial(upload, file)))
 
     async def read(
         self, name: str, version: str, start: int, stop: int, purpose: Purpose
@@ -267,7 +268,7 @@ class CloudStorageCarrier(Carrier):
 
     async def _call(self, purpose: Purpose, call: Callable[[], T]) -> T:
         with self._translated(purpose):
-            return await self._workers.run(call)
+            return await self._workers.run(partial(_understood, purpose, call))
 
     def _timeout(self, answer_secs: float = 0.0) -> tuple[float, float]:
         """Return the time for a connection, and for a byte of an answer."""
@@ -286,7 +287,7 @@ class CloudStorageCarrier(Carrier):
             raise ChecksumMismatchError(
                 f"{purpose}: the bytes arrived damaged ({error})", key=purpose.key
             ) from error
-        except google.auth.exceptions.GoogleAuthError as error:
+        except GoogleAuthError as error:
             raise auth_error(error, self._options) from error
         except BrokenOffError as error:
             raise TransientError(f"{purpose}: {error}", key=purpose.key) from error
@@ -296,11 +297,35 @@ class CloudStorageCarrier(Carrier):
                 "authority's in REQUESTS_CA_BUNDLE",
                 key=purpose.key,
             ) from without_url(error)
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, HTTPError, OSError) as error:
             raise TransientError(
                 f"{purpose}: the connection to {self._endpoint.base} failed ({type(error).__name__})",
                 key=purpose.key,
             ) from without_url(error)
+
+
+def _understood(purpose: Purpose, call: Callable[[], T]) -> T:
+    """Call the library; what it stumbles over in an answer is an error of the store's.
+
+    Raises:
+        StorageError: the answer is malformed.
+    """
+    try:
+        return call()
+    except (GoogleAuthError, requests.RequestException) as error:  # some are ValueErrors, too
+        if isinstance(error, requests.JSONDecodeError):
+            raise _malformed(purpose, error) from error
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise _malformed(purpose, error) from error
+
+
+def _malformed(purpose: Purpose, error: Exception) -> StorageError:
+    return StorageError(
+        f"{purpose}: the store's answer is malformed ({type(error).__name__}); does the endpoint speak the "
+        "Cloud Storage JSON API?",
+        key=purpose.key,
+    )
 
 
 def _refused(purpose: Purpose, response: requests.Response | None, error: Exception) -> StorageError:
@@ -316,10 +341,16 @@ def _number(match: str | None) -> int | None:
 
 
 def _info(blob: Blob) -> ObjectInfo:
-    return ObjectInfo(
-        key=blob.name,
-        size=int(blob.size),
-        version=str(blob.generation),
-        crc32c=decode(blob.crc32c) if blob.crc32c else None,
-        modified=blob.updated,
-    )
+    """Describe an object; raises StorageError where the store's description lacks what every object has."""
+    try:
+        return ObjectInfo(
+            key=blob.name,
+            size=int(blob.size),
+            version=str(int(blob.generation)),
+            crc32c=decode(blob.crc32c) if blob.crc32c else None,
+            modified=blob.updated,
+        )
+    except (AttributeError, TypeError, ValueError) as error:
+        raise StorageError(
+            f"{blob.name}: the store's description of it is malformed ({type(error).__name__})", key=blob.name
+        ) from error

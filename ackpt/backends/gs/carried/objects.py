@@ -158,6 +158,10 @@ class CarriedObjects:
             if done.info is not None:
                 break
             token = done.token
+            if not token:
+                raise StorageError(
+                    f"{purpose}: the store says neither that the copy is done nor how to go on", key=key
+                )
         info = replace(done.info, key=key)
         await self.check(info, size=source.size, crc32c=source.crc32c)
         return info

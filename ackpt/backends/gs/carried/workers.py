@@ -167,7 +167,10 @@ class BodyFile:
         """Take the next piece; False at the end."""
         if self._ended:
             return False
-        piece = self._pieces.get(timeout=_BODY_SECS)
+        try:
+            piece = self._pieces.get(timeout=_BODY_SECS)
+        except queue.Empty as error:
+            raise BrokenOffError(f"the body gave nothing for {_BODY_SECS:g} s") from error
         if piece is None:
             raise BrokenOffError("the body was broken off")
         with suppress(RuntimeError):  # the loop is closed: then nobody waits there
