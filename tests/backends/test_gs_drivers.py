@@ -6,6 +6,7 @@ import asyncio
 import sys
 import tracemalloc
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import pytest
 
@@ -174,6 +175,21 @@ async def test_a_storage_class_is_that_of_parts_and_object(
     upload = await backend.create_upload("object")
     await upload.complete(await send(upload, [b"one", b"two"]))
     assert gs_server.resource(gs_bucket, "run/object")["storageClass"] == "NEARLINE"
+    await backend.aclose()
+
+
+@pytest.mark.parametrize("driver", [*DRIVERS, None], ids=str)
+async def test_a_netrc_takes_no_tokens_place(
+    gs_server: GCSServer, gs_bucket: str, driver: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login user password secret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    backend = open_driver(gs_server, gs_bucket, driver)
+    await backend.put("object", body_of(b"bytes"))
+    assert await read(backend, "object") == b"bytes"
+    assert not [entry for entry in gs_server.log() if entry.authorized]
     await backend.aclose()
 
 

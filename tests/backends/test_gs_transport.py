@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from ackpt.backends import open_backend
 from ackpt.backends.base import Body
 from ackpt.backends.http.environment import proxy_for
 from ackpt.backends.http.payload import BlocksPayload
@@ -232,6 +233,37 @@ def tls_server(certificate: Path) -> Iterator[GCSServer]:
     with GCSServer(tls=context) as server:
         server.create_bucket("bucket")
         yield server
+
+
+@pytest.mark.parametrize("driver", ["google-cloud-storage", "gcsfs"])
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+async def test_drivers_trust_the_authorities_that_the_environment_names(
+    tls_server: GCSServer, certificate: Path, monkeypatch: pytest.MonkeyPatch, variable: str, driver: str
+) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    untrusting = open_backend(f"gs://bucket/run?endpoint={tls_server.url}&anonymous=true&driver={driver}")
+    with pytest.raises(StorageError, match=r"certificate of https.* REQUESTS_CA_BUNDLE") as caught:
+        await untrusting.put("key", body_of(b"bytes"))
+    assert type(caught.value) is StorageError
+    await untrusting.aclose()
+    monkeypatch.setenv(variable, str(certificate))
+    backend = open_backend(f"gs://bucket/run?endpoint={tls_server.url}&anonymous=true&driver={driver}")
+    await backend.put("key", body_of(b"bytes"))
+    assert await read(backend, "key") == b"bytes"
+    await backend.aclose()
+
+
+@pytest.mark.parametrize("driver", ["google-cloud-storage", "gcsfs"])
+async def test_authorities_that_cannot_be_read_are_named(
+    tls_server: GCSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "missing.pem"))
+    backend = open_backend(f"gs://bucket/run?endpoint={tls_server.url}&anonymous=true&driver={driver}")
+    with pytest.raises(StorageError, match="cannot be read.*REQUESTS_CA_BUNDLE") as caught:
+        await backend.put("key", body_of(b"bytes"))
+    assert type(caught.value) is StorageError
+    await backend.aclose()
 
 
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])

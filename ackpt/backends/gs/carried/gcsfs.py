@@ -7,6 +7,7 @@ its credentials, and with what fsspec's configuration says about `gcs`.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -17,6 +18,7 @@ from gcsfs.core import GCSFileSystem
 from yarl import URL
 
 from ackpt.backends.base import Body, ObjectInfo
+from ackpt.backends.gs.carried.authorities import read_authorities
 from ackpt.backends.gs.carried.carrier import Carrier, Page, Rewritten
 from ackpt.backends.gs.credentials import auth_error, is_anonymous, load
 from ackpt.backends.gs.encryption import key_headers, source_key_headers
@@ -26,6 +28,7 @@ from ackpt.backends.gs.json_object import read_object, read_page, read_resource
 from ackpt.backends.gs.objects import FIELDS, ObjectSettings, related
 from ackpt.backends.gs.options import GSOptions
 from ackpt.backends.http.crc32c import encode
+from ackpt.backends.http.environment import proxy_for
 from ackpt.backends.http.payload import BlocksPayload
 from ackpt.backends.http.purpose import Purpose
 from ackpt.backends.http.renewal import Renewal
@@ -53,6 +56,7 @@ class OnceFileSystem(GCSFileSystem):  # type: ignore[misc]
     """Be gcsfs without its retries: each request is sent once, and a refusal is kept as it came."""
 
     cachable = False
+    authorities: ssl.SSLContext | bool = True
 
     async def send(self, method: str, path: str, *names: str, **rest: Any) -> bytes:
         """Send a request and return the answer's body; without a word of its headers, which may be keys.
@@ -74,12 +78,16 @@ class OnceFileSystem(GCSFileSystem):  # type: ignore[misc]
         session = await self._set_session()
         # It may get a token, which blocks.
         told = await asyncio.to_thread(self._get_headers, {"Accept-Encoding": "identity", **(headers or {})})
+        url = URL(self._format_path(path, names), encoded=True)
         async with session.request(
             method,
-            URL(self._format_path(path, names), encoded=True),
+            url,
             params=self._get_params(rest),
             headers=told,
             allow_redirects=False,
+            proxy=proxy_for(str(url.origin())),
+            # A client's certificate is in a context that gcsfs has made.
+            ssl=True if self._use_client_cert else self.authorities,
             **sent,
         ) as response:
             body = await response.read()
@@ -281,14 +289,19 @@ class GcsfsCarrier(Carrier):
             arguments["token"] = load(options)
         if options.endpoint or options.universe_domain or self._endpoint.emulated:
             arguments["endpoint_url"] = self._endpoint.base
-        return OnceFileSystem(
+        authorities = read_authorities()
+        filesystem = OnceFileSystem(
             access="read_write",
             asynchronous=True,
             requester_pays=options.billing_project or False,
-            session_kwargs={"auto_decompress": False, "trust_env": True},
+            # What the environment says is read by us (`environment.py`): an entry in a netrc file would
+            # take the place of the token.
+            session_kwargs={"auto_decompress": False},
             use_listings_cache=False,
             **arguments,
         )
+        filesystem.authorities = authorities
+        return filesystem
 
     async def _call(
         self, purpose: Purpose, method: str, path: str, *names: str, **rest: Any

@@ -23,6 +23,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from ackpt.backends.base import Body, ObjectInfo
+from ackpt.backends.gs.carried.authorities import read_authorities
 from ackpt.backends.gs.carried.carrier import Carrier, Page, Rewritten
 from ackpt.backends.gs.carried.workers import WORKERS, BodyFile, BrokenOffError, Workers
 from ackpt.backends.gs.credentials import auth_error, is_anonymous, load
@@ -243,6 +244,7 @@ class CloudStorageCarrier(Carrier):
         """Find the credentials and make the client; blocks."""
         if self._client is not None:
             return self._client
+        read_authorities()  # the library would find out at every request, and call it a lost connection
         options = self._options
         credentials: google.auth.credentials.Credentials
         if is_anonymous(options, emulated=self._endpoint.emulated):
@@ -258,6 +260,8 @@ class CloudStorageCarrier(Carrier):
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=WORKERS, max_retries=0)
         for scheme in ("http://", "https://"):
             client._http.mount(scheme, adapter)
+        # An entry in a netrc file would take the place of the token, unless there is something here.
+        client._http.auth = _as_it_is
         return client
 
     def _client_options(self) -> Mapping[str, str]:
@@ -302,6 +306,10 @@ class CloudStorageCarrier(Carrier):
                 f"{purpose}: the connection to {self._endpoint.base} failed ({type(error).__name__})",
                 key=purpose.key,
             ) from without_url(error)
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
 
 
 def _understood(purpose: Purpose, call: Callable[[], T]) -> T:
