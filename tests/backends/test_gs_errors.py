@@ -60,6 +60,16 @@ async def test_a_missing_bucket_says_so_whatever_is_asked(
             await CALLS[name](backend)
 
 
+async def test_a_range_that_is_not_heeded_gives_no_bytes(gs_server: GCSServer, gs_bucket: str) -> None:
+    async with open_gs(gs_server, gs_bucket) as backend:
+        await backend.put("key", body_of(b"0123456789"))
+        for start, stop in ((3, None), (0, 4), (3, 5)):
+            gs_server.fault("objects.get_media", "status", status=200, body="0123456789")
+            with pytest.raises(StorageError, match="get key: HTTP 200"):
+                async for _ in backend.get("key", start, stop):
+                    pass
+
+
 async def test_a_bucket_that_is_there_is_asked_about_once(gs_server: GCSServer, gs_bucket: str) -> None:
     async with open_gs(gs_server, gs_bucket) as backend:
         for _ in range(3):
