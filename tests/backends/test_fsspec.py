@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 from fsspec import register_implementation
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
+from paramiko.ssh_exception import AuthenticationException, NoValidConnectionsError
 
 import ackpt
 from ackpt import errors
@@ -76,6 +79,19 @@ class HTTPError(Exception):
         self.status = status
 
 
+class AnswerError(Exception):
+    """Be as botocore's ClientError is."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.response = {"Error": {"Code": "x"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
@@ -91,6 +107,15 @@ class HTTPError(Exception):
         (HTTPError(429), errors.ThrottledError),
         (HTTPError(503), errors.ThrottledError),
         (HTTPError(400), errors.StorageError),
+        (caused(OSError(errno.EREMOTEIO, "x"), AnswerError(500)), errors.TransientError),
+        (caused(OSError(errno.EBUSY, "x"), AnswerError(503)), errors.ThrottledError),
+        (caused(PermissionError("x"), AnswerError(400)), errors.PermissionDeniedError),
+        (caused(OSError(errno.EINVAL, "x"), AnswerError(400)), errors.StorageError),
+        (NoCredentialsError(), errors.AuthenticationError),
+        (EndpointConnectionError(endpoint_url="http://x"), errors.TransientError),
+        (AuthenticationException("x"), errors.AuthenticationError),
+        (NoValidConnectionsError({("127.0.0.1", 22): OSError("x")}), errors.TransientError),
+        (socket.gaierror(socket.EAI_AGAIN, "x"), errors.TransientError),
         (ValueError("x"), errors.StorageError),
     ],
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import traceback
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
@@ -13,9 +15,12 @@ import pytest
 from botocore.loaders import JSONFileLoader
 
 from ackpt.backends import open_backend
+from ackpt.errors import AuthenticationError, BucketNotFoundError, StorageError, TransientError
 from ackpt.testing import BackendConformance, Scenarios
 from ackpt.testing.law import MakeBackend
+from ackpt.transfer.body import BytesBody
 from tests.backends import ministack, s3_support
+from tests.backends.gs_support import keys, read
 from tests.servers.sftp import PASSWORD, USER, SFTPServer
 
 _load = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
@@ -108,13 +113,69 @@ class TestSFTPSaves(Scenarios):
         return lambda: open_backend(sftp_place)
 
 
+async def test_a_connection_that_was_lost_is_opened_anew(sftp: SFTPServer, sftp_place: str) -> None:
+    backend = open_backend(sftp_place)
+    calls = {
+        "put": lambda: backend.put("key", BytesBody(b"bytes")),
+        "head": lambda: backend.head("key"),
+        "list": lambda: keys(backend),
+        "get": lambda: read(backend, "key"),
+        "delete": lambda: backend.delete("other"),
+    }
+    for call in calls.values():
+        await call()
+        sftp.drop_connections()
+        with pytest.raises(TransientError, match="connection to fsspec\\+sftp:.* is lost"):
+            await call()
+        await call()
+    assert await keys(backend) == ["key"]
+    await backend.aclose()
+
+
+async def test_calls_that_lose_one_connection_share_the_next(sftp: SFTPServer, sftp_place: str) -> None:
+    backend = open_backend(sftp_place)
+    await backend.put("key", BytesBody(b"bytes"))
+    sftp.drop_connections()
+    lost = await asyncio.gather(*(backend.head("key") for _ in range(5)), return_exceptions=True)
+    assert all(isinstance(error, TransientError) for error in lost if isinstance(error, BaseException))
+    assert [info.size for info in await asyncio.gather(*(backend.head("key") for _ in range(5)))] == [5] * 5
+    await backend.aclose()
+
+
+async def test_an_error_of_a_connection_that_lives_is_no_passing_one(sftp_place: str) -> None:
+    backend = open_backend(sftp_place)
+    with pytest.raises(StorageError) as caught:
+        await backend.put("k" * 256, BytesBody(b"bytes"))
+    assert type(caught.value) is StorageError
+    await backend.aclose()
+
+
+async def test_a_wrong_password_is_told(
+    sftp: SFTPServer, sftp_place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(fsspec.config.conf["sftp"], "password", "another secret")
+    backend = open_backend(sftp_place)
+    with pytest.raises(AuthenticationError) as caught:
+        await backend.head("key")
+    assert "another secret" not in "".join(traceback.format_exception(caught.value))
+    await backend.aclose()
+
+
+async def test_a_bucket_that_is_not_there_is_told_by_a_put(s3: str, s3_place: str) -> None:
+    bucket = s3_place.removeprefix("fsspec+s3://").partition("/")[0]
+    backend = open_backend(s3_place.replace(bucket, "no-such-bucket"))
+    with pytest.raises(BucketNotFoundError, match="no-such-bucket"):
+        await backend.put("key", BytesBody(b"bytes"))
+    await backend.aclose()
+
+
 async def test_a_listing_over_s3_of_more_than_a_page(s3: str, s3_place: str) -> None:
     bucket = s3_place.removeprefix("fsspec+s3://").partition("/")[0]
-    keys = [f"many/{number:04d}" for number in range(1_050)]
+    names = [f"many/{number:04d}" for number in range(1_050)]
     async with aiohttp.ClientSession() as client:
-        for key in keys:
+        for key in names:
             async with client.put(f"{s3}/{bucket}/run/{key}", data=b"x") as response:
                 assert response.status == 200
     backend = open_backend(s3_place)
-    assert sorted([info.key async for info in backend.list("many/")]) == keys
+    assert sorted([info.key async for info in backend.list("many/")]) == names
     await backend.aclose()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Final, Self
 
 from ackpt.backends.base import Backend, Body, Condition, ObjectInfo, SingleWriter
@@ -13,7 +13,7 @@ from ackpt.backends.fsspec.caller import Caller, one_at_a_time
 from ackpt.backends.fsspec.errors import translated
 from ackpt.backends.fsspec.options import Opener, filesystem_opener, read_fsspec_options
 from ackpt.backends.fsspec.place import Aside, Place
-from ackpt.errors import ChecksumMismatchError, TransientError
+from ackpt.errors import BucketNotFoundError, ChecksumMismatchError, StorageError, TransientError
 from ackpt.options import MiB
 from ackpt.url import StorageURL
 
@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 _PIECE_BYTES: Final = 1 * MiB
 """What is handed to a worker at a time: a hop to a thread for every block would cost too much."""
 
+_ANSWER_SECS: Final = 30.0
 _REPLACED_TIMES: Final = 5
 
 
@@ -59,16 +60,12 @@ class FsspecBackend(SingleWriter, Backend):
         Raises:
             ChecksumMismatchError: other bytes are read back than were written; no reader sees them.
         """
-        place = await self._ready()
-        with translated(key):
+        async with self._using(key) as place:
             place.path(key)
             await self._call(place.check, key, condition)
             aside = place.aside()
             try:
-                await self._call(aside.open, verified=self._verify)
-                async for piece in _pieces(body):
-                    await self._call(aside.write, piece)
-                await self._call(aside.close)
+                await self._write(aside, body)
                 if self._verify:
                     await self._compare(key, aside, body)
                 info = await self._call(aside.publish, key, condition)
@@ -83,8 +80,7 @@ class FsspecBackend(SingleWriter, Backend):
         Some filesystems read exactly the version that they have opened. An object that is replaced
         before its first bytes have come is read as it is then.
         """
-        place = await self._ready()
-        with translated(key):
+        async with self._using(key) as place:
             for _ in range(_REPLACED_TIMES):
                 info = await self._call(place.status, key)
                 end = info.size if stop is None else min(stop, info.size)
@@ -104,31 +100,65 @@ class FsspecBackend(SingleWriter, Backend):
 
     async def head(self, key: str) -> ObjectInfo:
         """Describe the object; see `Backend.head`."""
-        place = await self._ready()
-        with translated(key):
+        async with self._using(key) as place:
             return await self._call(place.status, key)
 
     async def list(self, prefix: str = "") -> AsyncGenerator[ObjectInfo, None]:
         """Iterate over the objects; see `Backend.list`. All of them are held in memory."""
-        place = await self._ready()
-        with translated(prefix):
+        async with self._using(prefix) as place:
             found = await self._call(place.walk, prefix)
         for info in found:
             yield info
 
     async def delete(self, key: str) -> None:
         """Delete the object; see `Backend.delete`."""
-        place = await self._ready()
-        with translated(key):
+        async with self._using(key) as place:
             await self._call(place.remove, key)
 
     async def aclose(self) -> None:
         """Close the connection, where the filesystem keeps one; idempotent."""
         place, self._place = self._place, None
         if place is not None:
-            with suppress(Exception):  # a connection that is broken is closed
-                await self._call(place.close)
+            await self._close(place)
         self._call.close()
+
+    @asynccontextmanager
+    async def _using(self, key: str) -> AsyncGenerator[Place, None]:
+        """Give the place, and translate what happens there; a lost connection is opened anew by the next.
+
+        Raises:
+            TransientError: the connection was lost.
+        """
+        place = await self._ready()
+        try:
+            with translated(key):
+                yield place
+        except StorageError as error:
+            vague = type(error) in (StorageError, TransientError)
+            if not vague or not self._call.queued or not await self._is_lost(place):
+                raise
+            raise TransientError(
+                f"{key or 'the root'}: the connection to {self._name} is lost ({error})", key=key
+            ) from error
+
+    async def _is_lost(self, place: Place) -> bool:
+        """Find out, after an error that may mean anything, whether a filesystem's only connection is lost."""
+        if self._place is place:
+            try:
+                async with asyncio.timeout(_ANSWER_SECS):
+                    lost = not await self._call(place.answers)
+            except TimeoutError:
+                lost = True
+            if not lost:
+                return False
+        if self._place is place:  # no other call has found out meanwhile
+            self._place = None
+            await self._close(place)
+        return True
+
+    async def _close(self, place: Place) -> None:
+        with suppress(Exception):  # a connection that is broken is closed
+            await self._call(place.close)
 
     async def _ready(self) -> Place:
         async with self._opening:
@@ -139,6 +169,16 @@ class FsspecBackend(SingleWriter, Backend):
                 if one_at_a_time(filesystem):
                     self._call.queue_up()
             return self._place
+
+    async def _write(self, aside: Aside, body: Body) -> None:
+        """Write a body aside; where there is no place for it some filesystems say so only in the end."""
+        await self._call(aside.open, verified=self._verify)
+        async for piece in _pieces(body):
+            await self._call(aside.write, piece)
+        try:
+            await self._call(aside.close)
+        except FileNotFoundError as error:
+            raise BucketNotFoundError(f"there is no place to write to below {self._name}: {error}") from error
 
     async def _compare(self, key: str, aside: Aside, body: Body) -> None:
         """Read back what was written, and compare it with what was sent."""

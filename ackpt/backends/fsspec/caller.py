@@ -37,8 +37,15 @@ class Caller:
     def __init__(self) -> None:
         self._single: ThreadPoolExecutor | None = None
 
+    @property
+    def queued(self) -> bool:
+        """Tell whether one call runs after another."""
+        return self._single is not None
+
     def queue_up(self) -> None:
         """Run one call after another from now on."""
+        if self._single is not None:
+            return
         self._single = ThreadPoolExecutor(1, thread_name_prefix="ackpt fsspec")
 
     async def __call__(self, call: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 from ackpt.errors import (
@@ -18,6 +18,14 @@ from ackpt.errors import (
     UnsupportedError,
 )
 
+_NO_CREDENTIALS = frozenset({"AuthenticationException", "ClientAuthenticationError", "NoCredentialsError"})
+_LOST = frozenset({"ConnectTimeoutError", "EndpointConnectionError", "NoValidConnectionsError", "gaierror"})
+"""Exceptions that have no type in common with others, by name: of paramiko, azure-core, botocore, and socket.
+
+https://docs.paramiko.org/en/stable/api/ssh_exception.html,
+https://docs.aws.amazon.com/boto3/latest/guide/error-handling.html,
+https://learn.microsoft.com/python/api/azure-core/azure.core.exceptions
+"""
 _TOO_MANY = frozenset({429, 503})
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -39,7 +47,8 @@ def translate(error: Exception, key: str) -> StorageError:
     status = _status(error)
     if isinstance(error, FileNotFoundError) or status == 404:
         return NotFoundError(f"{key} is not there ({error})", key=key)
-    if status == 401:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if status == 401 or names & _NO_CREDENTIALS:
         return AuthenticationError(what, key=key)
     if isinstance(error, PermissionError) or status == 403:
         return PermissionDeniedError(what, key=key)
@@ -47,7 +56,8 @@ def translate(error: Exception, key: str) -> StorageError:
         return StorageFullError(what, key=key)
     if status in _TOO_MANY:
         return ThrottledError(what, key=key)
-    if isinstance(error, ConnectionError | TimeoutError | EOFError) or status in _PASSING:
+    passing = isinstance(error, ConnectionError | TimeoutError | EOFError) or names & _LOST
+    if passing or status in _PASSING:
         return TransientError(what, key=key)
     if isinstance(error, NotImplementedError):
         return UnsupportedError(
@@ -56,8 +66,22 @@ def translate(error: Exception, key: str) -> StorageError:
     return StorageError(what, key=key)
 
 
-def _status(error: Exception) -> int | None:
-    """Return the HTTP status that an exception carries, under the names that libraries use."""
+def _status(error: BaseException | None) -> int | None:
+    """Return the HTTP status that an exception carries, or one that it was made of."""
+    while error is not None:
+        found = _own_status(error)
+        if found is not None:
+            return found
+        error = error.__cause__
+    return None
+
+
+def _own_status(error: BaseException) -> int | None:
+    """Read the status under the names that libraries use; botocore's is in the answer's metadata."""
+    response: object = getattr(error, "response", None)
+    metadata: object = response.get("ResponseMetadata") if isinstance(response, Mapping) else None
+    if isinstance(metadata, Mapping) and isinstance(number := metadata.get("HTTPStatusCode"), int):
+        return number
     for name in ("status", "status_code", "code", "http_status"):
         value: object = getattr(error, name, None)
         try:

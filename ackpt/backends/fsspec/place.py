@@ -71,7 +71,7 @@ class Place:
         folder = posixpath.dirname(prefix)
         self._filesystem.invalidate_cache()
         try:
-            found = self._filesystem.find(f"{self._root}/{folder}".rstrip("/") or "/", detail=True)
+            found = self._find(f"{self._root}/{folder}".rstrip("/") or "/")
         except FileNotFoundError:
             return []
         return [
@@ -79,6 +79,29 @@ class Place:
             for key, status in ((self._key(path), status) for path, status in found.items())
             if key.startswith(prefix) and not key.startswith(f"{ASIDE}/") and status.get("type") == "file"
         ]
+
+    def _find(self, path: str) -> dict[str, dict[str, object]]:
+        """Return all files below a path, with their status.
+
+        The general way takes a folder that cannot be listed for an empty one, unless it is told
+        otherwise; filesystems that have a way of their own raise.
+        """
+        found: dict[str, dict[str, object]]
+        if type(self._filesystem).find is AbstractFileSystem.find:
+            found = self._filesystem.find(path, detail=True, on_error=_raise_unless_absent)
+        else:
+            found = self._filesystem.find(path, detail=True)
+        return found
+
+    def answers(self) -> bool:
+        """Tell whether the filesystem answers at all, as one whose connection is lost does not."""
+        try:
+            self._filesystem.info(self._root or "/")
+        except (FileNotFoundError, PermissionError):
+            return True
+        except Exception:  # whatever it is, it is no answer
+            return False
+        return True
 
     def read(self, key: str, start: int, stop: int, piece_bytes: int) -> Generator[bytes, None, None]:
         """Iterate over the bytes `start` to `stop` of a file, a piece at a time."""
@@ -201,6 +224,12 @@ class Aside:
             self._filesystem.rm_file(self._path)
         except FileNotFoundError:
             return
+
+
+def _raise_unless_absent(error: OSError) -> None:
+    """Raise what keeps a folder from being listed, unless it was removed meanwhile."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def _read(

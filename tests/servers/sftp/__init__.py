@@ -25,6 +25,7 @@ class SFTPServer:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._connections: list[asyncssh.SSHServerConnection] = []
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._started = threading.Event()
@@ -45,6 +46,17 @@ class SFTPServer:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(_WAIT_SECS)
 
+    def drop_connections(self) -> None:
+        """Break off all connections; new ones are taken."""
+
+        async def drop() -> None:
+            for connection in self._connections:
+                connection.abort()
+            await asyncio.gather(*(connection.wait_closed() for connection in self._connections))
+            self._connections.clear()
+
+        asyncio.run_coroutine_threadsafe(drop(), self._loop).result(_WAIT_SECS)
+
     def _run(self) -> None:
         try:
             self._loop.run_until_complete(self._main())
@@ -52,12 +64,11 @@ class SFTPServer:
             self._loop.close()
 
     async def _main(self) -> None:
-        connections: list[asyncssh.SSHServerConnection] = []
         root = str(self._folder).encode()
         listener = await asyncssh.listen(
             "127.0.0.1",
             0,
-            server_factory=lambda: _OnePassword(connections),
+            server_factory=lambda: _OnePassword(self._connections),
             server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
             sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=root),
         )
@@ -66,9 +77,9 @@ class SFTPServer:
         await self._stop.wait()
         listener.close()
         await listener.wait_closed()
-        for connection in connections:
+        for connection in self._connections:
             connection.abort()
-        await asyncio.gather(*(connection.wait_closed() for connection in connections))
+        await asyncio.gather(*(connection.wait_closed() for connection in self._connections))
 
 
 class _OnePassword(asyncssh.SSHServer):
