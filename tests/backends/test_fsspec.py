@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,21 @@ def test_a_url_of_no_use_is_told_at_once(url: str, kind: type[Exception], says: 
     with pytest.raises(kind, match=says) as caught:
         open_backend(url)
     assert "MARKER" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["password", "passwd", "pkey", "api_key", "aws_secret_access_key", "session_token", "Credential", "auth"],
+)
+def test_an_argument_that_holds_a_credential_is_refused_without_telling_it(name: str) -> None:
+    with pytest.raises(errors.InvalidOptionError, match="credentials do not belong in a URL") as caught:
+        open_backend(f"fsspec+memory:///x?fs.{name}=MARKER")
+    assert "MARKER" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["key_filename", "look_for_keys", "gss_auth_host", "keyspace"])
+def test_an_argument_that_sounds_like_a_credential_is_taken(name: str) -> None:
+    open_backend(f"fsspec+memory:///x?fs.{name}=x")
 
 
 class Picky(MemoryFileSystem):
@@ -173,6 +190,21 @@ async def test_bytes_that_are_read_back_damaged_are_never_seen(tmp_path: Path) -
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     careless = FsspecBackend(lambda: (Lying(), str(tmp_path)), verify=False, name="x")
     assert (await careless.put("a", BytesBody(b"12345678"))).size == 8
+
+
+async def test_what_a_dead_writer_left_is_swept_by_the_next(tmp_path: Path) -> None:
+    aside = tmp_path / "run" / ".ackpt-tmp"
+    aside.mkdir(parents=True)
+    for name, days in (("dead", 2.0), ("alive", 0.5)):
+        (aside / name).write_bytes(b"part of an object")
+        moment = time.time() - days * 86400
+        os.utime(aside / name, (moment, moment))
+    backend = open_backend(f"fsspec+file://{tmp_path}/run")
+    assert [info.key async for info in backend.list()] == []
+    assert {each.name for each in aside.iterdir()} == {"dead", "alive"}, "a reader removes nothing"
+    await backend.put("key", BytesBody(b"bytes"))
+    assert [each.name for each in aside.iterdir()] == ["alive"]
+    await backend.aclose()
 
 
 async def test_a_cancelled_put_leaves_nothing(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ class FsspecBackend(SingleWriter, Backend):
     An object is written under a name aside and moved into place when it is whole, so that readers
     see all of it or nothing, as far as the filesystem's move does. Conditions are looked at just
     before the move: correct for one writer. A version is what the filesystem tells of a file
-    (ETag, time, size). It reports no checksum; `verify` reads back instead.
+    (ETag, time, size). It reports no checksum; `verify` reads back instead. What a writer that died
+    has left aside for a day goes at the first write.
     """
 
     def __init__(self, opener: Opener, *, verify: bool, name: str) -> None:
@@ -43,6 +44,7 @@ class FsspecBackend(SingleWriter, Backend):
         self._place: Place | None = None
         self._opening = asyncio.Lock()
         self._call = Caller()
+        self._swept = False
 
     @classmethod
     def from_url(cls, url: StorageURL) -> Self:
@@ -72,6 +74,7 @@ class FsspecBackend(SingleWriter, Backend):
             except BaseException:
                 await self._discard(aside)
                 raise
+            await self._sweep(place, info)
         return info
 
     async def get(self, key: str, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
@@ -188,6 +191,16 @@ class FsspecBackend(SingleWriter, Backend):
             raise ChecksumMismatchError(
                 f"{key}: wrote {body.size} bytes with crc32c {sent:08x}, read back {found:08x}", key=key
             )
+
+    async def _sweep(self, place: Place, written: ObjectInfo) -> None:
+        """Once, after the first write, remove what dead writers left; what cannot be is left to the next."""
+        if self._swept or written.modified is None:
+            return
+        self._swept = True
+        try:
+            await self._call(place.sweep, written.modified)
+        except Exception as error:
+            _log.debug("what dead writers left aside could not be removed: %s", error)
 
     async def _discard(self, aside: Aside) -> None:
         """Remove a file aside; what cannot be removed is of no harm there, and is logged."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,20 +21,8 @@ if TYPE_CHECKING:
 PREFIX = "fsspec+"
 _ARGUMENT = "fs."
 
-_SECRETS = frozenset(
-    {
-        "access_key",
-        "account_key",
-        "client_secret",
-        "connection_string",
-        "key",
-        "passphrase",
-        "password",
-        "sas_token",
-        "secret",
-        "secret_key",
-        "token",
-    }
+_SECRET = re.compile(
+    r"(.*_)?(auth|connection_string|credentials?|p?key|pass(phrase|wd|word)|pwd|secret|token)", re.IGNORECASE
 )
 """Arguments of filesystems that hold credentials; a URL ends in logs and in the shell's history."""
 
@@ -114,7 +103,7 @@ def _arguments(url: StorageURL) -> dict[str, object]:
         name = option_name.removeprefix(_ARGUMENT)
         if name == option_name:
             continue
-        if name.lower() in _SECRETS:
+        if _SECRET.fullmatch(name) is not None:
             raise InvalidOptionError(
                 f"option {option_name!r} for {url}: credentials do not belong in a URL; put them into "
                 "fsspec's configuration (https://filesystem-spec.readthedocs.io/en/latest/features.html#configuration)"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import posixpath
 import uuid
 from collections.abc import Generator, Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from crc32c import crc32c
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 ASIDE = ".ackpt-tmp"
 """The folder of files that are being written, below the root; no listing shows it."""
+
+_DEAD = timedelta(days=1)
+"""As long as nobody writes one file; what has been aside for longer is a dead writer's."""
 
 _FLAT = frozenset({"abfs", "abfss", "adl", "az", "gcs", "gs", "memory", "oss", "r2", "s3", "s3a"})
 """Protocols without real folders; making one there may make a bucket."""
@@ -155,6 +160,18 @@ class Place:
         close = getattr(getattr(self._filesystem, "client", None), "close", None)
         if close is not None and not self._filesystem.async_impl:
             close()
+
+    def sweep(self, now: datetime) -> None:
+        """Remove what dead writers left aside; `now` is by the clock of whoever tells the files' times.
+
+        Files of which no time is told are left.
+        """
+        self._filesystem.invalidate_cache()
+        for path, status in self._find(f"{self._root}/{ASIDE}").items():
+            modified = describe(path, status).modified
+            if modified is not None and now - modified > _DEAD:
+                with suppress(FileNotFoundError):  # somebody else sweeps, too
+                    self._filesystem.rm_file(path)
 
     def aside(self) -> Aside:
         """Name a new file aside, to be moved when it is whole."""
