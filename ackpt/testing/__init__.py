@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ackpt.errors import MissingDependencyError
+
 if TYPE_CHECKING:
     from ackpt.testing.conformance import BackendConformance
     from ackpt.testing.faults import (
@@ -87,7 +89,21 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Load a public name from its module (PEP 562)."""
+    """Load a public name from its module (PEP 562).
+
+    Raises:
+        MissingDependencyError: it needs a package that is not installed.
+    """
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'faults')}"), name)
+    try:
+        home = import_module(f"{__name__}.{_HOMES.get(name, 'faults')}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == __name__.partition(".")[0]:
+            raise
+        raise MissingDependencyError(
+            f"ackpt.testing.{name} needs the package {error.name!r}, which is not installed; "
+            "run: pip install 'ackpt[testing]'"
+        ) from error
+    found: object = getattr(home, name)
+    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import ClassVar
 
 import pytest
@@ -117,6 +119,17 @@ async def test_what_a_type_cannot_do_is_skipped(kind: type[Plain], law: str, why
     with pytest.raises(pytest.skip.Exception, match=why):
         await Suite.check(law, lambda: kind(MemoryBackend()))
     await Suite.check("test_put_then_get_gives_the_same_bytes", lambda: kind(MemoryBackend()))
+
+
+def test_a_kit_without_pytest_names_its_extra() -> None:
+    code = "import sys; sys.modules['pytest'] = None; from ackpt.testing import inject, BackendConformance"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (
+        "MissingDependencyError: ackpt.testing.BackendConformance needs the package 'pytest'" in done.stderr
+    )
+    assert "pip install 'ackpt[testing]'" in done.stderr
 
 
 def test_every_law_has_a_sentence() -> None:
