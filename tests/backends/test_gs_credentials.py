@@ -378,6 +378,47 @@ async def test_a_driver_takes_the_key_file_too(
 
 
 @pytest.mark.usefixtures("no_look_up_of_regions")
+async def test_gcsfs_renews_a_token_that_is_refused_for_the_next_attempt(
+    gs_server: GCSServer, gs_bucket: str, token_server: TokenServer, key_file: str
+) -> None:
+    gs_server.require("token-1")
+    backend = open_backend(
+        f"gs://{gs_bucket}/run?endpoint={gs_server.url}&credentials={key_file}&driver=gcsfs"
+    )
+    await backend.put("object", body_of(b"bytes"))
+    for number in (2, 3):
+        gs_server.require(f"token-{number}")
+        refused = await asyncio.gather(*(backend.head("object") for _ in range(4)), return_exceptions=True)
+        assert {type(error) for error in refused} == {TransientError}
+        sizes = [info.size for info in await asyncio.gather(*(backend.head("object") for _ in range(4)))]
+        assert (sizes, token_server.asked) == ([5] * 4, number)
+    gs_server.require("no token of ours")
+    with pytest.raises(TransientError, match="another token"):
+        await backend.head("object")
+    for _ in range(2):  # the other one is refused as well
+        with pytest.raises(AuthenticationError, match="log in again"):
+            await backend.head("object")
+    await backend.aclose()
+
+
+@pytest.mark.usefixtures("no_look_up_of_regions")
+@pytest.mark.parametrize("driver", ["gcsfs", "google-cloud-storage"])
+async def test_a_driver_that_gets_no_further_token_says_so(
+    gs_server: GCSServer, gs_bucket: str, token_server: TokenServer, key_file: str, driver: str
+) -> None:
+    token_server.lifetime_secs = 1
+    backend = open_backend(
+        f"gs://{gs_bucket}/run?endpoint={gs_server.url}&credentials={key_file}&driver={driver}"
+    )
+    await backend.put("object", body_of(b"bytes"))
+    token_server.broken = True
+    with pytest.raises(AuthenticationError, match=r"no token for gs:// .*check the key file") as caught:
+        await backend.head("object")
+    assert "token-1" not in "".join(traceback.format_exception(caught.value))
+    await backend.aclose()
+
+
+@pytest.mark.usefixtures("no_look_up_of_regions")
 async def test_google_cloud_storage_renews_a_token_that_is_refused(
     gs_server: GCSServer, gs_bucket: str, token_server: TokenServer, key_file: str
 ) -> None:
@@ -386,7 +427,7 @@ async def test_google_cloud_storage_renews_a_token_that_is_refused(
         f"gs://{gs_bucket}/run?endpoint={gs_server.url}&credentials={key_file}&driver=google-cloud-storage"
     )
     await backend.put("object", body_of(b"bytes"))
-    gs_server.require("token-2")
+    gs_server.require("token-2", "token-3")  # a request for the library's tracing may ask for one, too
     assert (await backend.head("object")).size == 5
-    assert token_server.asked == 2
+    assert token_server.asked in (2, 3)
     await backend.aclose()

@@ -15,6 +15,7 @@ from typing import Any, Final
 import aiohttp
 import google.auth.exceptions
 from gcsfs.core import GCSFileSystem
+from gcsfs.retry import HttpError, NonRetryableError
 from yarl import URL
 
 from ackpt.backends.base import Body, ObjectInfo
@@ -45,11 +46,13 @@ _ANSWER_SECS: Final = 120.0
 class RefusedError(Exception):
     """Hold an answer with an error status, whole: gcsfs would tell some of it, each status in its way."""
 
-    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes, authorization: str) -> None:
         super().__init__(f"HTTP {status}")
         self.status = status
         self.headers = headers
         self.body = body
+        self.authorization = authorization
+        """What the request was sent with."""
 
 
 class OnceFileSystem(GCSFileSystem):  # type: ignore[misc]
@@ -57,6 +60,17 @@ class OnceFileSystem(GCSFileSystem):  # type: ignore[misc]
 
     cachable = False
     authorities: ssl.SSLContext | bool = True
+    _refused = ""
+
+    def drop_token(self, refused: str) -> bool:
+        """Have the next request ask for another token than `refused`; False where that has been done in vain."""
+        credentials = self.credentials.credentials
+        if credentials is None or self._refused not in ("", refused):
+            return False
+        if not self._refused:
+            self._refused = refused
+            credentials.token = None
+        return True
 
     async def send(self, method: str, path: str, *names: str, **rest: Any) -> bytes:
         """Send a request and return the answer's body; without a word of its headers, which may be keys.
@@ -92,7 +106,9 @@ class OnceFileSystem(GCSFileSystem):  # type: ignore[misc]
         ) as response:
             body = await response.read()
             if response.status >= 300:  # no redirect either: it would be followed with our token
-                raise RefusedError(response.status, response.headers, body)
+                raise RefusedError(response.status, response.headers, body, told.get("authorization", ""))
+            if told.get("authorization") != self._refused:
+                self._refused = ""
             return response.status, response.headers, response.request_info, body
 
 
@@ -313,6 +329,9 @@ class GcsfsCarrier(Carrier):
             body = await filesystem.send(method, path, *names, **rest)
         return read_object(body, purpose)
 
+    def _may_renew(self, error: RefusedError) -> bool:
+        return self._filesystem is not None and self._filesystem.drop_token(error.authorization)
+
     def _timeout(self, answer_secs: float = 0.0) -> aiohttp.ClientTimeout:
         """Limit each wait; the whole request has no limit, since a large body may take its time."""
         secs = self._options.timeout_secs
@@ -327,7 +346,15 @@ class GcsfsCarrier(Carrier):
             try:
                 yield
             except RefusedError as error:
+                if error.status == 401 and self._may_renew(error):
+                    raise TransientError(
+                        f"{purpose}: the token is refused before its time; another token is asked for",
+                        key=purpose.key,
+                    ) from error
                 refusal = DIALECT.read(error.status, error.headers, error.body)
                 raise DIALECT.translate(purpose, refusal) from error
+            except (HttpError, NonRetryableError) as error:  # of gcsfs itself: there is no further token
+                reason = error.__cause__
+                raise auth_error(reason if isinstance(reason, Exception) else error, self._options) from error
             except google.auth.exceptions.GoogleAuthError as error:
                 raise auth_error(error, self._options) from error
