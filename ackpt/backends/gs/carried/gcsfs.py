@@ -63,7 +63,7 @@ class OnceFileSystem(GCSFileSystem):  # type: ignore[misc]
     _refused = ""
 
     def drop_token(self, refused: str) -> bool:
-        """Have the next request ask for another token than `refused`; False where that has been done in vain."""
+        """Have the next request ask for a token other than `refused`; False where that was done in vain."""
         credentials = self.credentials.credentials
         if credentials is None or self._refused not in ("", refused):
             return False
