@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import tracemalloc
 from collections.abc import AsyncGenerator
@@ -227,6 +228,21 @@ async def test_parts_that_outlived_their_upload_can_be_swept(
     (left,) = [info async for info in backend.list_uploads()]
     await (await backend.open_upload(left.key, left.upload_id)).abort()
     assert gs_server.names(gs_bucket) == ["run/object"]
+
+
+async def test_parts_that_may_not_be_deleted_are_told_of_once(
+    backend: MultipartBackend, gs_server: GCSServer, gs_bucket: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    refusal = json.dumps({"error": {"message": "locked", "errors": [{"reason": "retentionPolicyNotMet"}]}})
+    gs_server.fault("objects.delete", "status", status=403, body=refusal, count=100)
+    for key in ("one", "two"):
+        upload = await backend.create_upload(key)
+        await upload.complete(await send(upload, [b"first", b"second"]))
+    assert await keys(backend) == ["one", "two"]
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 1
+    assert f"gs://{gs_bucket}: the parts of uploads may not be deleted" in told[0]
+    assert "retention policy" in told[0]
 
 
 @pytest.mark.parametrize("option", ["upload=resumable", "upload=multipart"])

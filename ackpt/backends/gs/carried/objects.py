@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -17,9 +18,12 @@ from ackpt.errors import (
     BucketNotFoundError,
     ConditionFailedError,
     NotFoundError,
+    PermissionDeniedError,
     StorageError,
     TransientError,
 )
+
+_log = logging.getLogger(__name__)
 
 _REPLACED_TIMES: Final = 5
 
@@ -32,6 +36,7 @@ class CarriedObjects:
         self._bucket = bucket
         self._base = base
         self._bucket_seen = False
+        self._told = False
 
     async def put(self, key: str, body: Body, condition: Condition | None = None) -> ObjectInfo:
         """Write an object; one that is not what was sent is deleted again.
@@ -184,6 +189,17 @@ class CarriedObjects:
         except StorageError:
             await self.delete(info.key, version=info.version)
             raise
+
+    def tell_of_parts_that_stay(self, error: PermissionDeniedError) -> None:
+        """Tell, once, that what is put together of parts is there, and that the parts stay as well."""
+        if not self._told:
+            self._told = True
+            _log.warning(
+                "gs://%s: the parts of uploads may not be deleted, and take the room of every large object "
+                "once more (%s)",
+                self._bucket,
+                error,
+            )
 
     async def aclose(self) -> None:
         """Close the connections."""

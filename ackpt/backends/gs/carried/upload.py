@@ -18,7 +18,7 @@ from ackpt.backends.gs.carried import names
 from ackpt.backends.gs.carried.carrier import COMPOSE_LIMIT
 from ackpt.backends.gs.carried.empty import EmptyBody
 from ackpt.backends.gs.carried.objects import CarriedObjects
-from ackpt.errors import NotFoundError, StorageError, UnsupportedError
+from ackpt.errors import NotFoundError, PermissionDeniedError, StorageError, UnsupportedError
 from ackpt.options import GiB
 
 T = TypeVar("T")
@@ -97,6 +97,8 @@ class ComposedUpload(Upload):
             ) from missing
         try:
             await self.abort()
+        except PermissionDeniedError as error:
+            self._objects.tell_of_parts_that_stay(error)
         except StorageError as error:
             _log.debug("%s: the parts of a completed upload were not deleted: %s", self.key, error)
         return info
