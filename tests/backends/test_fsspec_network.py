@@ -16,6 +16,7 @@ from botocore.loaders import JSONFileLoader
 
 from ackpt.backends import open_backend
 from ackpt.errors import AuthenticationError, BucketNotFoundError, StorageError, TransientError
+from ackpt.options import MiB
 from ackpt.testing import BackendConformance, Scenarios
 from ackpt.testing.law import MakeBackend
 from ackpt.transfer.body import BytesBody
@@ -130,6 +131,25 @@ async def test_a_connection_that_was_lost_is_opened_anew(sftp: SFTPServer, sftp_
         await call()
     assert await keys(backend) == ["key"]
     await backend.aclose()
+
+
+@pytest.mark.parametrize("size", [1, 8 * MiB])
+async def test_a_connection_that_stalls_keeps_nobody_for_ever(
+    sftp: SFTPServer, sftp_place: str, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("ackpt.backends.fsspec.caller._LEAVE_SECS", 0.2)
+    backend = open_backend(sftp_place)
+    await backend.put("key", BytesBody(b"bytes"))
+    for call in (backend.put("key", BytesBody(bytes(size))), read(backend, "key"), keys(backend)):
+        sftp.stall_connections()
+        async with asyncio.timeout(60):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await call
+            assert await read(backend, "key") == b"bytes"
+    sftp.stall_connections()
+    async with asyncio.timeout(60):
+        await backend.aclose()
 
 
 async def test_calls_that_lose_one_connection_share_the_next(sftp: SFTPServer, sftp_place: str) -> None:

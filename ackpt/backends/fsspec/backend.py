@@ -160,11 +160,17 @@ class FsspecBackend(SingleWriter, Backend):
         return True
 
     async def _close(self, place: Place) -> None:
+        """Close the connection, in a thread of its own: that ends a call that was left behind on it, too."""
         with suppress(Exception):  # a connection that is broken is closed
-            await self._call(place.close)
+            async with asyncio.timeout(_ANSWER_SECS):
+                await asyncio.to_thread(place.close)
 
     async def _ready(self) -> Place:
         async with self._opening:
+            if self._call.stuck:
+                stuck, self._place, self._call.stuck = self._place, None, False
+                if stuck is not None:
+                    await self._close(stuck)
             if self._place is None:
                 with translated(self._name):
                     filesystem, root = await self._call(self._opener)
@@ -204,8 +210,11 @@ class FsspecBackend(SingleWriter, Backend):
 
     async def _discard(self, aside: Aside) -> None:
         """Remove a file aside; what cannot be removed is of no harm there, and is logged."""
+        if self._call.stuck:
+            return
         try:
-            await self._call(aside.discard)
+            async with asyncio.timeout(_ANSWER_SECS):
+                await self._call(aside.discard)
         except Exception as error:
             _log.debug("a file aside could not be removed: %s", error)
 

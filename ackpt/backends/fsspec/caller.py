@@ -35,6 +35,8 @@ class Caller:
     """Run blocking calls on workers."""
 
     def __init__(self) -> None:
+        self.stuck = False
+        """Whether a call was left behind on the only connection, which it may keep for ever."""
         self._single: ThreadPoolExecutor | None = None
 
     @property
@@ -49,14 +51,23 @@ class Caller:
         self._single = ThreadPoolExecutor(1, thread_name_prefix="ackpt fsspec")
 
     async def __call__(self, call: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-        """Run a call; when cancelled, wait for its end: nothing works behind our back."""
+        """Run a call; when cancelled, wait for its end: nothing works behind our back.
+
+        But not for ever: a call that does not end is left behind, and those after it get another worker.
+        """
         run = partial(contextvars.copy_context().run, call, *arguments, **options)
         work = asyncio.ensure_future(asyncio.get_running_loop().run_in_executor(self._single, run))
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
             await asyncio.wait([work], timeout=_LEAVE_SECS)
-            if work.done() and not work.cancelled():
+            if not work.done():
+                work.add_done_callback(_settle)
+                if self._single is not None:
+                    self.close()
+                    self.queue_up()
+                    self.stuck = True
+            elif not work.cancelled():
                 work.exception()  # it is the cancellation that counts
             raise
 
@@ -65,3 +76,8 @@ class Caller:
         single, self._single = self._single, None
         if single is not None:
             single.shutdown(wait=False)
+
+
+def _settle(work: asyncio.Future[T]) -> None:
+    if not work.cancelled():
+        work.exception()  # nobody waits for it any more

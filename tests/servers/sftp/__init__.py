@@ -46,6 +46,15 @@ class SFTPServer:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(_WAIT_SECS)
 
+    def stall_connections(self) -> None:
+        """Read no more from any connection, and leave it open; new ones are served."""
+
+        async def stall() -> None:
+            for connection in self._connections:
+                connection._transport.pause_reading()
+
+        asyncio.run_coroutine_threadsafe(stall(), self._loop).result(_WAIT_SECS)
+
     def drop_connections(self) -> None:
         """Break off all connections; new ones are taken."""
 
