@@ -51,7 +51,8 @@ class SFTPServer:
 
         async def stall() -> None:
             for connection in self._connections:
-                connection._transport.pause_reading()
+                if connection._transport is not None:  # it is closed
+                    connection._transport.pause_reading()
 
         asyncio.run_coroutine_threadsafe(stall(), self._loop).result(_WAIT_SECS)
 
