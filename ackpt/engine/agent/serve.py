@@ -164,8 +164,10 @@ class Agent:
     async def lose(self, desk: Desk, *, goodbye: bool) -> None:
         """Finish what the trainer at `desk` has left behind."""
         async with self._turn:
-            await desk.aclose()
-            self._alone.set()
+            try:
+                await desk.aclose()
+            finally:  # whatever it met, of a backend perhaps: the run is free for the next trainer
+                self._alone.set()
             if not self._told and not self._over:
                 await self.finish()
         if self._told or (goodbye and not self._stay):

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 import ackpt
+from ackpt.backends import register_backend
+from ackpt.backends.file import FileBackend
 from ackpt.engine.agent import remote
 from ackpt.engine.agent.call import dismiss, finish
 from ackpt.engine.agent.place import connect
@@ -112,6 +114,44 @@ def test_one_that_does_not_answer_is_killed_and_replaced(
         assert agent_pid(folder.parent) != pid
     assert any("has gone" in each.message for each in caplog.records)
     wait_for(lambda: is_free(folder.parent), "left")
+
+
+SULKY = """
+import sys
+from pathlib import Path
+from ackpt import register_backend
+from ackpt.backends.file import FileBackend
+from ackpt.cli.main import main
+
+class Sulky(FileBackend):
+    async def aclose(self):
+        raise RuntimeError("no")
+
+register_backend("sulky", lambda url: Sulky(Path(sys.argv[2])))
+sys.exit(main(["agent", sys.argv[1], "--grace", "100ms"]))
+"""
+
+
+def test_a_backend_that_cannot_be_closed_does_not_keep_the_run_from_the_next_trainer(tmp_path: Path) -> None:
+    register_backend("sulky", lambda url: FileBackend(tmp_path / "run"))
+    with ackpt.BackgroundCheckpointer("sulky://a/run", staging_dir=tmp_path / "staging"):
+        folder = folder_of(tmp_path / "staging")
+    command = [sys.executable, "-c", SULKY, str(folder), str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as agent:
+        try:
+            assert agent.stdout is not None
+            assert agent.stdout.readline() == f"serving {folder}\n"
+            trainer = ackpt.BackgroundCheckpointer(
+                "sulky://a/run", staging_dir=folder.parent, uploader="process"
+            )
+            with trainer:
+                assert agent_pid(folder.parent) == agent.pid
+                assert isinstance(trainer.submit(Pinned(1)).result(SECS), Committed)
+            _, said = agent.communicate(timeout=SECS)  # it leaves, and the folder is free
+        finally:
+            agent.kill()
+    assert "RuntimeError: no" in said
+    assert is_free(folder.parent)
 
 
 def test_a_trainer_of_another_version_is_told_so(
