@@ -11,7 +11,8 @@ import aiohttp
 import pytest
 
 from ackpt.backends.base import IfAbsent, IfVersion, SequentialUpload
-from ackpt.backends.gs.multipart import MultipartUpload, Ticket, split_aside
+from ackpt.backends.gs.aside import split_aside
+from ackpt.backends.gs.multipart import MultipartUpload, Ticket
 from ackpt.backends.gs.passage import GRANULARITY, Passage
 from ackpt.backends.gs.resumable import ResumableUpload
 from ackpt.checkpoint.staged import StagedFile

@@ -18,6 +18,7 @@ from ackpt.backends.base import (
     Upload,
     UploadInfo,
 )
+from ackpt.backends.gs.aside import check_key, check_room, split_aside
 from ackpt.backends.gs.copies import Copies
 from ackpt.backends.gs.credentials import find_tokens
 from ackpt.backends.gs.deletions import DELETE_LIMIT, Deletions
@@ -28,8 +29,6 @@ from ackpt.backends.gs.multipart import (
     MULTIPART_LIMITS,
     MultipartUpload,
     Ticket,
-    check_key,
-    split_aside,
 )
 from ackpt.backends.gs.objects import Objects, ObjectSettings
 from ackpt.backends.gs.options import GSOptions
@@ -110,7 +109,7 @@ class GSBackend(MultipartBackend, CopyingBackend, BulkDeletingBackend):
             ChecksumMismatchError: the bytes arrived damaged, and were not stored.
             UnsupportedError: the key is empty, or a name kept for uploads.
         """
-        _check_key(key)
+        check_key(key)
         return await self._objects.put(key, body, condition)
 
     async def get(self, key: str, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
@@ -137,7 +136,7 @@ class GSBackend(MultipartBackend, CopyingBackend, BulkDeletingBackend):
     async def delete_many(self, keys: Sequence[str]) -> Mapping[str, StorageError]:
         """Delete up to 100 objects in one request; see `BulkDeletingBackend.delete_many`."""
         for key in keys:
-            _check_key(key)
+            check_key(key)
         return await self._deletions.delete(keys)
 
     async def copy(self, source: ObjectInfo, key: str, *, condition: Condition | None = None) -> ObjectInfo:
@@ -149,7 +148,7 @@ class GSBackend(MultipartBackend, CopyingBackend, BulkDeletingBackend):
             ChecksumMismatchError: the copy has other bytes than the source had, and was deleted.
             UnsupportedError: the key is empty, or a name kept for uploads.
         """
-        _check_key(key)
+        check_key(key)
         return await self._copies.copy(source, key, condition)
 
     async def create_upload(self, key: str) -> Upload:
@@ -159,7 +158,7 @@ class GSBackend(MultipartBackend, CopyingBackend, BulkDeletingBackend):
             UnsupportedError: the key is too long for an upload, or the endpoint has no multipart
                 uploads and the URL asks for them.
         """
-        _check_key(key)
+        check_key(key)
         if self._speaks_xml is not False:
             upload = await self._begin_multipart(key)
             if upload is not None:
@@ -229,7 +228,7 @@ class GSBackend(MultipartBackend, CopyingBackend, BulkDeletingBackend):
 
         Cancelled on the way, it still learns the upload's id and drops it: nobody else could.
         """
-        check_key(self._base + key, key)
+        check_room(self._base + key, key)
         ticket = Ticket.new()
         purpose = Purpose(action="begin an upload of", bucket=self._bucket, key=key, subject=Subject.BUCKET)
         request = asyncio.create_task(self._xml.initiate(self._base + ticket.aside(key), purpose))
@@ -258,10 +257,3 @@ class GSBackend(MultipartBackend, CopyingBackend, BulkDeletingBackend):
         return MultipartUpload(
             key, ticket, bucket=self._bucket, base=self._base, xml=self._xml, objects=self._objects
         )
-
-
-def _check_key(key: str) -> None:
-    if not key:
-        raise UnsupportedError("an object needs a name; got an empty key", key=key)
-    if split_aside(key) is not None:
-        raise UnsupportedError(f"{key}: names that end like this are kept for uploads", key=key)

@@ -12,26 +12,22 @@ The names aside are not listed as objects; one that a crash left behind is liste
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, Self
 
 from ackpt.backends.base import Body, Condition, ObjectInfo, PartLimits, PartReceipt, Upload
+from ackpt.backends.gs.aside import aside, new_mark
 from ackpt.backends.gs.objects import Objects
 from ackpt.backends.gs.xml_api import XmlApi, upload_purpose
 from ackpt.backends.http.crc32c import compare
 from ackpt.backends.http.purpose import Purpose
-from ackpt.errors import ChecksumMismatchError, NotFoundError, UnsupportedError, UploadCompletedError
+from ackpt.errors import ChecksumMismatchError, NotFoundError, UploadCompletedError
 from ackpt.options import GiB, MiB
 
 MULTIPART_LIMITS: Final = PartLimits(min_part_bytes=5 * MiB, max_part_bytes=5 * GiB, max_parts=10_000)
 """https://cloud.google.com/storage/quotas#requests (XML API multipart uploads)"""
-
-_MAX_NAME_BYTES: Final = 1024  # https://cloud.google.com/storage/docs/objects#naming
-_SUFFIX: Final = re.compile(r"(?s)(.+)\.ackpt-upload-([0-9a-f]{16})(?:\.(?:part|join)-[0-9-]+)?")
-"""Names aside, and those of the parts that another driver makes an object of (`carried/names.py`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +43,7 @@ class Ticket:
     @classmethod
     def new(cls) -> Self:
         """Make one for an upload that is yet to begin."""
-        return cls(mark=secrets.token_hex(8), upload_id="")
+        return cls(mark=new_mark(), upload_id="")
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
@@ -60,26 +56,7 @@ class Ticket:
 
     def aside(self, key: str) -> str:
         """Return the key of the object aside."""
-        return f"{key}.ackpt-upload-{self.mark}"
-
-
-def split_aside(key: str) -> tuple[str, str] | None:
-    """Return the key and the mark that a name aside is made of, None for any other name."""
-    match = _SUFFIX.fullmatch(key)
-    return None if match is None else (match.group(1), match.group(2))
-
-
-def check_key(name: str, key: str) -> None:
-    """Check that an upload to `name` leaves room for a name aside.
-
-    Raises:
-        UnsupportedError: it does not.
-    """
-    room = _MAX_NAME_BYTES - len(Ticket.new().aside("").encode())
-    if len(name.encode()) > room:
-        raise UnsupportedError(
-            f"{key}: an upload's name may have {room} bytes, this one has {len(name.encode())}", key=key
-        )
+        return aside(key, self.mark)
 
 
 class MultipartUpload(Upload):

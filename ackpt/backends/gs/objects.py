@@ -10,16 +10,17 @@ import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from yarl import URL
 
 from ackpt.backends.base import Body, Condition, IfAbsent, IfVersion, ObjectInfo
-from ackpt.backends.gs.checksum import HASH_HEADER
+from ackpt.backends.gs.checksum import HASH_HEADER, check_object
 from ackpt.backends.gs.endpoint import Endpoint
 from ackpt.backends.gs.errors import condition_failed
 from ackpt.backends.gs.json_object import json_object, read_page, read_resource
-from ackpt.backends.http.crc32c import compare, encode
+from ackpt.backends.http.crc32c import encode
 from ackpt.backends.http.message import Content, Request
 from ackpt.backends.http.purpose import Purpose, Subject
 from ackpt.backends.http.session import Session
@@ -214,17 +215,8 @@ class Objects:
             ChecksumMismatchError: it differs.
             StorageError: it has another size.
         """
-        try:
-            if info.size != size:
-                raise StorageError(
-                    f"{info.key}: sent {size} bytes, the store has {info.size}; they were deleted",
-                    key=info.key,
-                )
-            if crc32c is not None:
-                compare("the object", sent=crc32c, stored=info.crc32c, key=info.key)
-        except StorageError:
-            await self.delete(info.key, version=info.version)
-            raise
+        discard = partial(self.delete, info.key, version=info.version)
+        await check_object(info, size=size, crc32c=crc32c, discard=discard)
 
     def info(self, key: str, fields: Mapping[str, object]) -> ObjectInfo:
         """Read an object's resource; raises as `read_resource`."""

@@ -16,13 +16,13 @@ from ackpt.backends.base import (
     Upload,
     UploadInfo,
 )
+from ackpt.backends.gs.aside import check_key, check_room, new_mark, split_aside
 from ackpt.backends.gs.carried import names
 from ackpt.backends.gs.carried.carrier import Carrier
 from ackpt.backends.gs.carried.objects import CarriedObjects
 from ackpt.backends.gs.carried.upload import COMPOSED_LIMITS, ComposedUpload
-from ackpt.backends.gs.multipart import split_aside
 from ackpt.backends.http.undo import undo
-from ackpt.errors import InvalidURLError, NotFoundError, UnsupportedError
+from ackpt.errors import InvalidURLError, NotFoundError
 from ackpt.url import StorageURL
 
 
@@ -51,7 +51,7 @@ class CarriedBackend(MultipartBackend, CopyingBackend):
             ChecksumMismatchError: the bytes arrived damaged, and were not stored.
             UnsupportedError: the key is empty, or a name kept for uploads.
         """
-        _check_key(key)
+        check_key(key)
         return await self._objects.put(key, body, condition)
 
     async def get(self, key: str, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
@@ -82,7 +82,7 @@ class CarriedBackend(MultipartBackend, CopyingBackend):
             ChecksumMismatchError: the copy has other bytes than the source had, and was deleted.
             UnsupportedError: the key is empty, or a name kept for uploads.
         """
-        _check_key(key)
+        check_key(key)
         return await self._objects.copy(source, key, condition)
 
     async def create_upload(self, key: str) -> Upload:
@@ -91,9 +91,9 @@ class CarriedBackend(MultipartBackend, CopyingBackend):
         Raises:
             UnsupportedError: the key is too long for an upload, empty, or kept for uploads.
         """
-        _check_key(key)
-        names.check_room(self._base + key, key)
-        upload = ComposedUpload(key, names.new_mark(), self._objects)
+        check_key(key)
+        check_room(self._base + key, key, behind=names.LONGEST)
+        upload = ComposedUpload(key, new_mark(), self._objects)
         try:
             await upload.begin()
         except asyncio.CancelledError:
@@ -128,10 +128,3 @@ class CarriedBackend(MultipartBackend, CopyingBackend):
     async def aclose(self) -> None:
         """Close the connections; idempotent. Requests after it are a ClosedError."""
         await self._objects.aclose()
-
-
-def _check_key(key: str) -> None:
-    if not key:
-        raise UnsupportedError("an object needs a name; got an empty key", key=key)
-    if split_aside(key) is not None:
-        raise UnsupportedError(f"{key}: names that end like this are kept for uploads", key=key)

@@ -1,7 +1,6 @@
 """The names of what an upload by composition leaves in the bucket until it ends: pure.
 
-An upload to `<key>` has the name aside `<key>.ackpt-upload-<16 hex digits>`, as one in parallel
-parts has (`multipart.py`). The object of that name, without bytes, says that the upload is open.
+An upload has a name aside (`aside.py`). The object of that name, without bytes, says that it is open.
 Its parts are objects of their own: `<aside>.part-00001`. What is put together of more than 32 of
 them on the way is `<aside>.join-1-00001`. None of these is listed as an object.
 """
@@ -9,29 +8,19 @@ them on the way is `<aside>.join-1-00001`. None of these is listed as an object.
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
-from ackpt.errors import UnsupportedError
+from ackpt.backends.gs.aside import aside
 
 T = TypeVar("T")
 
 MAX_PARTS: Final = 10_000
-_MAX_NAME_BYTES: Final = 1024  # https://cloud.google.com/storage/docs/objects#naming
-_LONGEST: Final = len(".ackpt-upload-0123456789abcdef.join-1-00001")
+LONGEST: Final = ".join-1-00001"
+"""What stands behind the name aside at most."""
+
 _ID: Final = re.compile(r"composed:([0-9a-f]{16})")
 _PART: Final = re.compile(r"\.part-([0-9]{5})")
-
-
-def new_mark() -> str:
-    """Make what tells one upload from all others."""
-    return secrets.token_hex(8)
-
-
-def aside(key: str, mark: str) -> str:
-    """Return the name aside; all other names of an upload begin with it."""
-    return f"{key}.ackpt-upload-{mark}"
 
 
 def part(key: str, mark: str, number: int) -> str:
@@ -59,19 +48,6 @@ def parse_id(text: str) -> str | None:
     """Return the mark that an id holds; None for an id of another kind."""
     match = _ID.fullmatch(text)
     return None if match is None else match.group(1)
-
-
-def check_room(name: str, key: str) -> None:
-    """Check that an upload to `name` leaves room for its names aside.
-
-    Raises:
-        UnsupportedError: it does not.
-    """
-    room = _MAX_NAME_BYTES - _LONGEST
-    if len(name.encode()) > room:
-        raise UnsupportedError(
-            f"{key}: an upload's name may have {room} bytes, this one has {len(name.encode())}", key=key
-        )
 
 
 def groups(items: Sequence[T], limit: int) -> list[Sequence[T]]:

@@ -6,13 +6,14 @@ import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from ackpt.backends.base import Body, Condition, IfVersion, ObjectInfo
 from ackpt.backends.gs.carried.carrier import Carrier
+from ackpt.backends.gs.checksum import check_object
 from ackpt.backends.gs.errors import condition_failed
 from ackpt.backends.gs.objects import condition_query
-from ackpt.backends.http.crc32c import compare
 from ackpt.backends.http.purpose import Purpose, Subject
 from ackpt.errors import (
     BucketNotFoundError,
@@ -178,17 +179,8 @@ class CarriedObjects:
             ChecksumMismatchError: it differs.
             StorageError: it has another size.
         """
-        try:
-            if info.size != size:
-                raise StorageError(
-                    f"{info.key}: sent {size} bytes, the store has {info.size}; they were deleted",
-                    key=info.key,
-                )
-            if crc32c is not None:
-                compare("the object", sent=crc32c, stored=info.crc32c, key=info.key)
-        except StorageError:
-            await self.delete(info.key, version=info.version)
-            raise
+        discard = partial(self.delete, info.key, version=info.version)
+        await check_object(info, size=size, crc32c=crc32c, discard=discard)
 
     def tell_of_parts_that_stay(self, error: PermissionDeniedError) -> None:
         """Tell, once, that what is put together of parts is there, and that the parts stay as well."""

@@ -14,6 +14,7 @@ from contextlib import aclosing
 from typing import Final, TypeVar
 
 from ackpt.backends.base import Body, Condition, IfAbsent, ObjectInfo, PartLimits, PartReceipt, Upload
+from ackpt.backends.gs.aside import aside
 from ackpt.backends.gs.carried import names
 from ackpt.backends.gs.carried.carrier import COMPOSE_LIMIT
 from ackpt.backends.gs.carried.empty import EmptyBody
@@ -41,7 +42,7 @@ class ComposedUpload(Upload):
         self.key = key
         self.id = names.upload_id(mark)
         self._mark = mark
-        self._aside = names.aside(key, mark)
+        self._aside = aside(key, mark)
         self._objects = objects
 
     async def begin(self) -> None:
